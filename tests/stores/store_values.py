@@ -157,9 +157,9 @@ async def finish(store: Store, wait: StoredWait, *args: Any, **kwargs: Any) -> S
     return stored
 
 
-async def ended(store: Store, **wait: Any) -> StoredWait:
+async def ended(store: Store, *, at: float = START + 60, **wait: Any) -> StoredWait:
     """Inserts a wait and ends it."""
-    return (await finish(store, await add_one(store, **wait))).wait
+    return (await finish(store, await add_one(store, **wait), at=at)).wait
 
 
 async def due(

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from store_values import (
@@ -16,8 +15,8 @@ from store_values import (
     WallClock,
     add,
     add_one,
+    ended,
     ending,
-    finish,
     new_wait,
     opened,
 )
@@ -55,21 +54,17 @@ async def counts(store: Store) -> dict[str, float]:
     return {name: totals[0].waits for name, totals in (await sums(store, "dag_id")).rows}
 
 
-async def end(store: Store, at: float = START + 60, **wait: Any) -> StoredWait:
-    return (await finish(store, await add_one(store, **wait), at=at)).wait
-
-
 async def test_an_ended_wait_is_stored_with_its_usage(store: Store) -> None:
-    ended, waiting = await end(store), await add_one(store)
-    assert ended.measured == MeasuredUsage(1.0, 120.0)
-    assert (await store.get(ended.id)).measured == ended.measured
+    finished, waiting = await ended(store), await add_one(store)
+    assert finished.measured == MeasuredUsage(1.0, 120.0)
+    assert (await store.get(finished.id)).measured == finished.measured
     assert (await store.get(waiting.id)).measured is None
 
 
 async def test_only_ended_waits_are_summed(store: Store) -> None:
-    await end(store, labels={"dag_id": "a"})
-    await end(store, labels={"dag_id": "a"}, sinks=[AIRFLOW])
-    await end(store, labels={"dag_id": "b"}, kind="s3_key")
+    await ended(store, labels={"dag_id": "a"})
+    await ended(store, labels={"dag_id": "a"}, sinks=[AIRFLOW])
+    await ended(store, labels={"dag_id": "b"}, kind="s3_key")
     cancelled, _ = await add(store, *[new_wait(labels={"dag_id": "a"})] * 2)
     await store.cancel(cancelled.id, cancelled_outcome())
     by_dag = await sums(store, "dag_id")
@@ -89,8 +84,8 @@ async def test_a_superseded_wait_is_summed(store: Store) -> None:
 
 
 async def test_a_wait_without_the_label_counts_under_the_empty_value(store: Store) -> None:
-    await end(store, labels={"dag_id": "a"})
-    await end(store, labels={})
+    await ended(store, labels={"dag_id": "a"})
+    await ended(store, labels={})
     assert await counts(store) == {"a": 1, "": 1}
     assert (await sums(store, "dag_id")).total[0].waits == 2
 
@@ -99,21 +94,21 @@ async def test_the_number_of_label_values_a_day_is_bounded(
     store: Store, database: Path, clock: WallClock
 ) -> None:
     for name in "abcdea":
-        await end(store, labels={"dag_id": name})
+        await ended(store, labels={"dag_id": name})
     assert await counts(store) == {"a": 2, "b": 1, "c": 1, OTHER: 2}
     await store.close()
     # The values that are known before a restart are known after it.
     async with opened(database, clock, RecordingListener(usage=measured), RULES) as again:
         for name in "fa":
-            await end(again, labels={"dag_id": name})
+            await ended(again, labels={"dag_id": name})
         assert await counts(again) == {"a": 3, "b": 1, "c": 1, OTHER: 3}
-        await end(again, at=START + DAY, labels={"dag_id": "f"})
+        await ended(again, at=START + DAY, labels={"dag_id": "f"})
         assert "f" in await counts(again), "another day starts with no values"
 
 
 async def test_days_are_summed_separately_from_the_first_requested_one(store: Store) -> None:
     for days in (3, 2, 1, 0):
-        await end(store, at=START - days * DAY + 60)
+        await ended(store, at=START - days * DAY + 60)
     by_day = await sums(store, "day")
     assert [name for name, _ in by_day.rows] == [TODAY, day_of(START - DAY), BEFORE]
     assert by_day.total[0].waits == 3
@@ -123,15 +118,15 @@ async def test_days_are_summed_separately_from_the_first_requested_one(store: St
 
 async def test_label_values_are_listed_longest_wait_first_up_to_the_limit(store: Store) -> None:
     for name, seconds in (("a", 10), ("b", 300), ("c", 100)):
-        await end(store, at=START + seconds, labels={"team": name})
+        await ended(store, at=START + seconds, labels={"team": name})
     by_team = await sums(store, "team", limit=2)
     assert ([name for name, _ in by_team.rows], by_team.more) == (["b", "c"], True)
     assert by_team.total[0].waits == 3
 
 
 async def test_sums_are_those_of_one_namespace_or_of_all(store: Store) -> None:
-    await end(store, namespace="a")
-    await end(store, namespace="b")
+    await ended(store, namespace="a")
+    await ended(store, namespace="b")
     await store.save_overhead(MeasuredUsage(7.0, 70.0))
     assert (await sums(store, namespace="a")).total[0].waits == 1
     assert (await sums(store, namespace="c")).total == []
@@ -141,7 +136,7 @@ async def test_sums_are_those_of_one_namespace_or_of_all(store: Store) -> None:
 
 
 async def test_sums_are_kept_after_the_waits_are_deleted(store: Store) -> None:
-    await end(store, sinks=[])
+    await ended(store, sinks=[])
     assert await store.prune(START + 61, 10) == 1
     assert (await sums(store)).total[0].waits == 1
 
@@ -155,7 +150,7 @@ async def test_overhead_is_summed(store: Store) -> None:
 
 
 async def test_sums_of_old_days_are_deleted(store: Store, clock: WallClock) -> None:
-    await end(store)
+    await ended(store)
     clock.at += 10 * DAY
     await store.save_overhead(MeasuredUsage(1.0, 1.0))
     assert (await sums(store)).total[0].waits == 1
@@ -166,7 +161,7 @@ async def test_sums_of_old_days_are_deleted(store: Store, clock: WallClock) -> N
 
 async def test_unmeasured_waits_are_not_summed(database: Path, clock: WallClock) -> None:
     async with opened(database, clock) as store:
-        assert (await end(store)).measured is None
+        assert (await ended(store)).measured is None
         assert (await sums(store)).total == []
 
 
