@@ -54,10 +54,10 @@ async def test_ec2_speaks_its_own_xml(s3: S3Server) -> None:
         "pending", "InstanceStopped: not yet; Reservations[].Instances[].State.Name: running"
     )
     ec2.terminate_instances(InstanceIds=[instance])
-    gone = await poke(s3.connection(), waiter="instance_running", **wait)
-    assert isinstance(gone, Failure), gone
-    assert gone.message.endswith("any of Reservations[].Instances[].State.Name is terminated")
-    assert not gone.silenceable
+    terminated = await poke(s3.connection(), waiter="instance_running", **wait)
+    assert isinstance(terminated, Failure), terminated
+    assert terminated.message.endswith("any of Reservations[].Instances[].State.Name is terminated")
+    assert not terminated.silenceable
     missing = await poke(
         s3.connection(),
         service="ec2",
@@ -116,10 +116,10 @@ async def test_cloudformation_and_rds_speak_query(s3: S3Server) -> None:
     none = await poke(s3.connection(), **done | {"params": {"StackName": "no-such-stack"}})
     assert isinstance(none, Failure), none  # the acceptor names this error
     assert none.message.endswith("error ValidationError")
-    gone = await poke(
+    deleted = await poke(
         s3.connection(), service="rds", waiter="db_instance_deleted", params={"DBInstanceIdentifier": "none"}
     )
-    assert isinstance(gone, Success), gone
+    assert isinstance(deleted, Success), deleted
     cloudformation.close()
 
 

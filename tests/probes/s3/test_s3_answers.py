@@ -153,8 +153,8 @@ async def test_a_bucket_is_checked_only_now_and_then() -> None:
         assert Transport.taskless - before == (4 if Transport.warm else 0)
         server.script = to([answer(404)], [error(404, "NoSuchBucket")])
         clock[0] = BUCKET_SEEN_SECONDS + 1
-        [gone] = await poke(probe, KEY)
-    assert (type(gone), gone.reason) == (Failure, "no_such_bucket")
+        [missing] = await poke(probe, KEY)
+    assert (type(missing), missing.reason) == (Failure, "no_such_bucket")
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,9 @@ async def test_equal_waits_share_a_poke_and_each_has_its_own_check(s3: S3Server)
 
 
 async def test_a_missing_bucket_fails_the_wait_unless_silenced(s3: S3Server) -> None:
-    gone = Failure("no_such_bucket", "The bucket does not exist.", silenceable=True)
-    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a") == gone
-    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a*", wildcard_match=True) == gone
+    missing = Failure("no_such_bucket", "The bucket does not exist.", silenceable=True)
+    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a") == missing
+    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a*", wildcard_match=True) == missing
 
 
 async def test_the_credentials_may_come_from_the_environment(

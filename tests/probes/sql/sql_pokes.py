@@ -13,8 +13,8 @@ from waitd.core.connections.connection import Connection
 from waitd.probes.sql.probe import SqlProbe
 
 DATABASES = ("postgres", "mysql", "sqlite")
-every = pytest.mark.parametrize("database", DATABASES, indirect=True)
-servers = pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+all_databases = pytest.mark.parametrize("database", DATABASES, indirect=True)
+database_servers = pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
 
 
 @dataclass

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from databases import Postgres
 from raw_server import ScriptedConnections
-from sql_pokes import Database, SqlPoker, every
+from sql_pokes import Database, SqlPoker, all_databases
 
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.sql.probe import SqlProbe
 
 
-@every
+@all_databases
 async def test_a_wait_ends_when_a_row_appears(database: Database, poke: SqlPoker) -> None:
     wait = {
         "sql": "SELECT id, state FROM loads WHERE state = :state",
@@ -24,7 +24,7 @@ async def test_a_wait_ends_when_a_row_appears(database: Database, poke: SqlPoker
     assert done == Success([{"id": 7, "state": "it's % done :x"}], "success", "1 row")
 
 
-@every
+@all_databases
 @pytest.mark.parametrize(
     ("cell", "succeeds"),
     [("0", False), ("''", False), ("NULL", False), ("0.0", False), ("1", True), ("'0'", True), ("'x'", True), ("-1", True)],
@@ -36,7 +36,7 @@ async def test_the_first_cell_decides_as_in_airflows_sql_sensor(
     assert isinstance(verdict, Success if succeeds else Pending), verdict
 
 
-@every
+@all_databases
 async def test_each_wait_has_conditions_of_its_own(database: Database, poke: SqlPoker) -> None:
     for number, state in enumerate(("done", "done", "failed")):
         database.sql(f"INSERT INTO loads (id, state, rows) VALUES ({number}, '{state}', 2.5)".replace("rows)", "`rows`)" if database.name == "mysql" else "rows)"))  # fmt: skip
@@ -55,7 +55,7 @@ async def test_each_wait_has_conditions_of_its_own(database: Database, poke: Sql
     assert counted == Success([0, 1, 2], "success", "3 rows")
 
 
-@every
+@all_databases
 async def test_more_than_100_rows_are_too_many_for_conditions_but_not_for_the_first_cell(
     database: Database, poke: SqlPoker
 ) -> None:
@@ -66,7 +66,7 @@ async def test_more_than_100_rows_are_too_many_for_conditions_but_not_for_the_fi
     assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)  # on the same connection
 
 
-@every
+@all_databases
 async def test_the_error_of_a_statement_quotes_no_values(database: Database, poke: SqlPoker) -> None:
     for statement in (
         "SELEC 'top-secret'",

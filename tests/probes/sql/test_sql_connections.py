@@ -9,7 +9,7 @@ import trustme
 from databases import MariaDb, Postgres, PostgresWithTls, has_debian_postgres, running_server
 from installation import require_apt_package
 from raw_server import Poked, ScriptedConnections
-from sql_pokes import Database, SqlPoker, servers
+from sql_pokes import Database, SqlPoker, database_servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
@@ -19,7 +19,7 @@ from waitd.outgoing import Outgoing
 from waitd.probes.sql.probe import SqlProbe
 
 
-@servers
+@database_servers
 async def test_a_refused_login_is_refreshed_once(database: Database) -> None:
     right = database.connection
     wrong = Connection("db", right.conn_type, right.host, right.port, right.schema, right.login, "wrong-pw")
@@ -46,8 +46,8 @@ async def test_lost_connections_end_no_wait(postgres: Postgres, poke: SqlPoker) 
 
 @pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
 async def test_an_unavailable_or_forbidden_host_ends_no_wait(conn_type: str, poke: SqlPoker) -> None:
-    gone = Connection("db", conn_type, host="127.0.0.1", port=1, schema="jobs", login="u", password="p")
-    verdict = await poke(gone, sql="SELECT 1")
+    closed = Connection("db", conn_type, host="127.0.0.1", port=1, schema="jobs", login="u", password="p")
+    verdict = await poke(closed, sql="SELECT 1")
     assert isinstance(verdict, Unreachable), verdict
     assert verdict.reason in {"connection_refused", "database_unavailable"}
     metadata = Connection("db", conn_type, host="169.254.169.254", schema="jobs", login="u")

@@ -1,4 +1,4 @@
-"""The limits of the kind `sql`: statements only read, their time and their rows are limited."""
+"""The limits of the kind `sql`: it only reads, for a limited time, a limited number of rows."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from databases import MariaDb, Postgres
 from fakes import FakeConnections
 from raw_server import Poked
-from sql_pokes import Database, SqlPoker, every, servers
+from sql_pokes import Database, SqlPoker, all_databases, database_servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
@@ -48,7 +48,7 @@ MORE_WRITES = {
 }
 
 
-@every
+@all_databases
 async def test_only_a_single_select_is_accepted(database: Database, poke: SqlPoker) -> None:
     database.sql("INSERT INTO loads (id) VALUES (5)")
     if database.name == "postgres":
@@ -64,7 +64,7 @@ async def test_only_a_single_select_is_accepted(database: Database, poke: SqlPok
     assert isinstance(await poke(database.connection, sql="SELECT 1;"), Success)
 
 
-@every
+@all_databases
 async def test_cancelled_statements_do_not_disturb_later_ones(database: Database, poke: SqlPoker) -> None:
     slow = {
         "postgres": "SELECT pg_sleep(60)",
@@ -83,7 +83,7 @@ async def test_cancelled_statements_do_not_disturb_later_ones(database: Database
     assert [await poke(database.connection, sql="SELECT 1") for _ in range(5)] == [Success([{"1": 1} if database.name != "postgres" else {"?column?": 1}], "success", "1 row")] * 5  # fmt: skip
 
 
-@servers
+@database_servers
 async def test_the_server_ends_a_statement_that_takes_too_long(database: Database, poke: SqlPoker) -> None:
     slow = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT count(*) FROM (SELECT SLEEP(60) AS s) AS q"}[
         database.name
@@ -94,7 +94,7 @@ async def test_the_server_ends_a_statement_that_takes_too_long(database: Databas
     assert time.monotonic() - started < 20
 
 
-@servers
+@database_servers
 async def test_few_connections_are_shared_and_locks_are_released(database: Database, poke: SqlPoker) -> None:
     waits = [{"sql": "SELECT :n + 1 AS n", "parameters": {"n": number}} for number in range(30)]
     verdicts = await asyncio.gather(*(poke(database.connection, wait) for wait in waits))
@@ -116,7 +116,7 @@ async def test_few_connections_are_shared_and_locks_are_released(database: Datab
     assert database.sql(is_free) in {"t", "1"}
 
 
-@servers
+@database_servers
 async def test_a_slow_database_delays_no_other(
     database: Database, postgres: Postgres, mariadb: MariaDb, tmp_path: Path
 ) -> None:
@@ -146,7 +146,7 @@ async def test_a_slow_database_delays_no_other(
         await asyncio.wait(hanging)
 
 
-@every
+@all_databases
 async def test_a_huge_cell_is_not_read(database: Database, poke: SqlPoker) -> None:
     """The drivers themselves would read all of it into memory."""
     huge = {
@@ -165,7 +165,7 @@ async def test_a_huge_cell_is_not_read(database: Database, poke: SqlPoker) -> No
         tracemalloc.stop()
 
 
-@every
+@all_databases
 async def test_a_large_cell_that_can_be_read_is_refused(database: Database, poke: SqlPoker) -> None:
     """Each query on a connection has the whole limit."""
     large = {
