@@ -57,13 +57,13 @@ def connection(s3: S3Server, keys: AwsKeys, **more: str) -> Connection:
 
 async def test_signatures_are_valid_for_any_key(guarded: S3Server) -> None:
     bucket = guarded.bucket("a b+c", "ü/~x", "*")
-    mine = connection(guarded, user(guarded, "able", ALL))
+    account = connection(guarded, user(guarded, "able", ALL))
     _check_from(0)
     for key in ("a b+c", "ü/~x", "*"):
-        assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key=key), Success)
-    verdict = await poke_key(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
+        assert isinstance(await poke_key(account, bucket_name=bucket, bucket_key=key), Success)
+    verdict = await poke_key(account, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
     assert len(payload_of(verdict)) == 2
-    assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key="none"), Pending)
+    assert isinstance(await poke_key(account, bucket_name=bucket, bucket_key="none"), Pending)
 
 
 @pytest.mark.parametrize("params", [{"bucket_key": "a"}, {"bucket_key": "a*", "wildcard_match": True}])

@@ -30,7 +30,7 @@ from waitd.probes.s3.params import (
 )
 from waitd.probes.s3.xml import S3Object
 
-#: The loop gets a turn after the metadata of this many files were shown.
+#: The loop gets a turn after the metadata of this many files.
 _FILES_PER_TURN = 5000
 
 NO_MATCH = Pending("absent", "No key matches.")
@@ -100,11 +100,11 @@ class S3KeyProbe(Probe):
         started = time.monotonic()
         target: S3KeyTarget = group[0].target
         queries = [_Query(each.target.options, each.target.addresses) for each in group]
-        different = list(dict.fromkeys(queries))
+        distinct = list(dict.fromkeys(queries))
         request = (
-            partial(self._head_keys, different)
+            partial(self._head_keys, distinct)
             if target.options.mode == "key"
-            else partial(self._list_patterns, different)
+            else partial(self._list_patterns, distinct)
         )
         answers = await self._client.endpoints.call(target.account_ref, request)
         if not isinstance(answers, dict):
@@ -113,7 +113,7 @@ class S3KeyProbe(Probe):
         return [verdicts[query] for query in queries]
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
-        """See `Probe.start_poke`; looks again for one absent key without a task."""
+        """See `Probe.start_poke`; asks again for one absent key without a task."""
         target: S3KeyTarget = group[0].target
         runs = group[0].progress.runs
         endpoint = self._client.endpoints.cached_fresh(target.account_ref)
@@ -173,15 +173,15 @@ class S3KeyProbe(Probe):
     async def _evaluate(self, answers: _Answers, deadline: float) -> Mapping[_Query, Verdict]:
         """`deadline` is in monotonic seconds."""
         verdicts: dict[_Query, Verdict] = {}
-        shown = 0
+        files = 0
         for index, (query, answer) in enumerate(answers.items()):
             if not isinstance(answer, _Matches):
                 verdicts[query] = answer
                 continue
-            shown += sum(map(len, answer.objects))
-            if shown > _FILES_PER_TURN:
+            files += sum(map(len, answer.objects))
+            if files > _FILES_PER_TURN:
                 await asyncio.sleep(0)
-                shown = 0
+                files = 0
             verdicts[query] = await self._check(query.options, answer, deadline, len(answers) - index)
         return verdicts
 
@@ -189,17 +189,19 @@ class S3KeyProbe(Probe):
         self, options: S3KeyOptions, matches: _Matches, deadline: float, sharers: int
     ) -> Verdict:
         """Evaluates `check`, for which `sharers` checks share the remaining time."""
-        shown = [[_metadata(options.metadata, each) for each in objects] for objects in matches.objects]
+        files_by_address = [
+            [_metadata(options.metadata, each) for each in objects] for objects in matches.objects
+        ]
         if options.check is not None:
             try:
                 async with worker_timeout(deadline - time.monotonic(), sharers):
-                    for files in shown:
+                    for files in files_by_address:
                         unmet = await unmet_check(options.check, files, self._client.workers)
                         if unmet is not None:
                             return Pending("check", f"The keys exist; check: {unmet}.")
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
-        payload = None if matches.truncated else [file for files in shown for file in files]
+        payload = None if matches.truncated else [file for files in files_by_address for file in files]
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
             return Success(None, RESULT_OMITTED, "The keys exist.")
         return Success(payload, "success", "The keys exist.")
