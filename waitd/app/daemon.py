@@ -87,10 +87,10 @@ class Daemon:
         runner = await self._listen()
         try:
             async with anyio.create_task_group() as tasks:
-                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stop_signals:
                     self.engine.start(tasks)
                     tasks.start_soon(self._keyring.run, name="keyring")
-                    async for signum in signals:
+                    async for signum in stop_signals:
                         log.info("draining", signal=signal.Signals(signum).name, held=self.engine.poker.held)
                         break
                     await self._drain(runner)
@@ -106,7 +106,7 @@ class Daemon:
             max_connections=settings.max_connections,
         )
         await runner.setup()
-        await self._site(runner).start()
+        await self._build_site(runner).start()
         for address in runner.addresses:
             self._outgoing.add_listener(*address[:2])
         host, port = runner.addresses[0][:2]
@@ -122,14 +122,14 @@ class Daemon:
         )
         return runner
 
-    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+    def _build_site(self, runner: web.AppRunner) -> web.BaseSite:
         """The site that the API listens on: with TLS if there is a certificate."""
         host, port = self._settings.host, self._settings.port
-        certificate, key = self._settings.tls_certificate, self._settings.tls_key
-        if certificate is None or key is None:
+        certificate_file, key_file = self._settings.tls_certificate, self._settings.tls_key
+        if certificate_file is None or key_file is None:
             return web.TCPSite(runner, host, port, backlog=BACKLOG)
-        pair = Certificate(certificate, key, now=self.engine.clock.monotonic)
-        return TlsSite(runner, host, port, pair, backlog=BACKLOG)
+        certificate = Certificate(certificate_file, key_file, now=self.engine.clock.monotonic)
+        return TlsSite(runner, host, port, certificate, backlog=BACKLOG)
 
     async def _drain(self, runner: web.AppRunner) -> None:
         self.draining = True

@@ -1,8 +1,8 @@
 """Connectors for HTTP sessions that connect only where the egress rules allow.
 
-The address is checked when its socket is made, so the checked address is the one that is connected
-to, whatever the name resolved to before. Pooled connections were checked when they were opened;
-hosts named by submitters and by the operator have separate pools.
+An address is checked when its socket is made. So the socket connects to the address that was
+checked, whatever the name resolved to before. A pooled connection was checked when it was opened.
+The hosts that submitters name and those that the operator names have separate pools.
 """
 
 import socket
@@ -51,15 +51,16 @@ class Outgoing:
         self._check_origin.cache_clear()
 
     def check_url(self, url: str, source: HostSource) -> HostSource:
-        """Check an absolute URL's host by its name; return whose connector to use.
+        """Check an absolute URL's host by its name; return the source whose connector to use.
 
-        The result per origin is cached, so every request can be checked.
+        That is `source`, or OPERATOR for a host that the operator allows by name. The result per
+        origin is cached, so every request can be checked.
 
         Raises:
             EgressRefused: no request may go there.
             ValueError: it is not a URL.
         """
-        end = url.find("/", 8)
+        end = url.find("/", len("https://"))
         return self._check_origin(url if end < 0 else url[:end], source)
 
     def _check_origin_uncached(self, url: str, source: HostSource) -> HostSource:
@@ -67,7 +68,7 @@ class Outgoing:
         return self.check_host(origin.host, origin.port, source)
 
     def check_host(self, host: str, port: int, source: HostSource) -> HostSource:
-        """Check a host by its name, for protocols other than HTTP; return whose host it counts as.
+        """Check a host by its name, for protocols other than HTTP; returns as `check_url`.
 
         Raises:
             EgressRefused: no connection may be made there.
@@ -75,7 +76,9 @@ class Outgoing:
         return self._egress.check_host(host, port, source, self._listeners)
 
     def connector(self, source: HostSource, **options: Any) -> aiohttp.TCPConnector:
-        """A connector for hosts that `check_url` assigned to `source`; `options` are aiohttp's.
+        """A connector for the hosts for which `check_url` returned `source`.
+
+        `options` are those of `aiohttp.TCPConnector`.
 
         Call it in the running loop.
         """

@@ -1,7 +1,7 @@
-"""The OpenAPI document, and a page that shows it: Swagger UI, from the package `offapi`.
+"""The OpenAPI document, and a page that shows it with Swagger UI.
 
-The daemon serves the page and everything that it loads, so it works without a network. The page's
-content security policy allows nothing else.
+The daemon serves the page and the files of Swagger UI, which come from the package `offapi`. So the
+page works without a network, and its content security policy allows no other source.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from waitd.api.server.bodies import json_response
 
-_HTML = "text/html; charset=utf-8"
+_HTML_TYPE = "text/html; charset=utf-8"
 _PAGE = b"""<!doctype html>
 <html lang="en">
 <head>
@@ -38,32 +38,33 @@ _START = b"""SwaggerUIBundle({
   queryConfigEnabled: false,
 });
 """
-#: Scripts and styles come from the files below; images are data: URLs in the style sheet.
-_POLICY = {
+#: What the page may load: scripts and styles from the files below, images as data: URLs in the
+#: style sheet.
+_SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-#: By name in the page: the content type, and the file of the package.
+#: The files that the page loads: by name, the content type and the file in `offapi`.
 _ASSETS = {
     "viewer.js": ("text/javascript", "swagger_bundle.js"),
     "viewer.css": ("text/css", "swagger_style.css"),
 }
-_DAY = "max-age=86400"
+_FOR_A_DAY = "max-age=86400"
 
 
 class DocsHandlers:
     """The handlers of `/openapi.json` and `/docs`."""
 
     def __init__(self, build: Callable[[], dict[str, Any]]) -> None:
-        """`build` returns the document.
+        """`build` builds the OpenAPI document.
 
-        It takes a second with all kinds, so it runs at the first request, in a thread.
+        It takes a second with all kinds, so it runs in a thread, at the first request.
         """
         self._document: asyncio.Future[bytes] | None = None
         self._build = build
-        # The package is not imported, because that loads all of its files into memory.
+        # Importing the package would load all of its files into memory.
         self._files = Path(str(distribution("offapi").locate_file("offapi")))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
@@ -74,15 +75,17 @@ class DocsHandlers:
 
     async def page(self, _: web.Request) -> web.StreamResponse:
         """`GET /docs`."""
-        return web.Response(body=_PAGE, headers={**_POLICY, hdrs.CONTENT_TYPE: _HTML})
+        return web.Response(body=_PAGE, headers={**_SECURITY_HEADERS, hdrs.CONTENT_TYPE: _HTML_TYPE})
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
         """`GET /docs/{name}`: a file that the page loads."""
         name = request.match_info["name"]
         if name == "start.js":
-            return web.Response(body=_START, headers={**_POLICY, hdrs.CONTENT_TYPE: "text/javascript"})
+            return web.Response(
+                body=_START, headers={**_SECURITY_HEADERS, hdrs.CONTENT_TYPE: "text/javascript"}
+            )
         if name not in _ASSETS:
             raise web.HTTPNotFound
         content_type, file = _ASSETS[name]
-        headers = {**_POLICY, hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: _DAY}
+        headers = {**_SECURITY_HEADERS, hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: _FOR_A_DAY}
         return web.FileResponse(self._files / file, headers=headers)

@@ -22,17 +22,17 @@ from waitd.models import ConnId, Strict, Uuid, parsed
 
 Mode = Literal["resume", "set_state", "clear", "dag_run", "asset_event"]
 
-#: Airflow's limits in characters: for ids, keys, and an asset's URI.
-Id = Annotated[str, Field(min_length=1, max_length=250)]
-Key = Annotated[str, Field(min_length=1, max_length=512)]
-Uri = Annotated[str, Field(min_length=1, max_length=1500)]
+#: An id, a key and an asset's URI, as long as Airflow allows, in characters.
+AirflowId = Annotated[str, Field(min_length=1, max_length=250)]
+AirflowKey = Annotated[str, Field(min_length=1, max_length=512)]
+AssetUri = Annotated[str, Field(min_length=1, max_length=1500)]
 
-_TASK = frozenset({"dag_id", "run_id", "task_id", "ti_id", "try_number"})
+_TASK_PARAMS = frozenset({"dag_id", "run_id", "task_id", "ti_id", "try_number"})
 #: The required and the optional parameters of each mode.
-FIELDS: Mapping[Mode, tuple[frozenset[str], frozenset[str]]] = {
-    "resume": (_TASK, frozenset({"map_index"})),
-    "set_state": (_TASK, frozenset({"map_index", "xcom_key"})),
-    "clear": (_TASK, frozenset({"map_index", "state_store_key"})),
+PARAMS_BY_MODE: Mapping[Mode, tuple[frozenset[str], frozenset[str]]] = {
+    "resume": (_TASK_PARAMS, frozenset({"map_index"})),
+    "set_state": (_TASK_PARAMS, frozenset({"map_index", "xcom_key"})),
+    "clear": (_TASK_PARAMS, frozenset({"map_index", "state_store_key"})),
     "dag_run": (frozenset({"dag_id"}), frozenset({"new_dag_run_id", "conf"})),
     "asset_event": (frozenset(), frozenset({"asset_uri", "asset_id", "partition_key"})),
 }
@@ -47,9 +47,9 @@ class AirflowParams(Strict):
     mode: Mode = Field(
         default="resume", description="`resume`, `set_state`, `clear`, `dag_run` or `asset_event`; see below."
     )
-    dag_id: Id | None = Field(default=None, description="The DAG: of the task, or to run.")
-    run_id: Id | None = Field(default=None, description="The task's DAG run.")
-    task_id: Id | None = Field(default=None, description="The task.")
+    dag_id: AirflowId | None = Field(default=None, description="The DAG: of the task, or to run.")
+    run_id: AirflowId | None = Field(default=None, description="The task's DAG run.")
+    task_id: AirflowId | None = Field(default=None, description="The task.")
     map_index: Annotated[int, Field(ge=-1)] = Field(default=-1, description="The index of a mapped task.")
     ti_id: Uuid | None = Field(
         default=None, description="The task instance's id, which changes with each try."
@@ -57,27 +57,27 @@ class AirflowParams(Strict):
     try_number: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="The number of the task's try."
     )
-    xcom_key: Key = Field(default=RETURN_KEY, description="set_state: the XCom that gets the payload.")
-    state_store_key: Key = Field(
+    xcom_key: AirflowKey = Field(default=RETURN_KEY, description="set_state: the XCom that gets the payload.")
+    state_store_key: AirflowKey = Field(
         default=OUTCOME_KEY, description="clear: the key in the task's state store that gets the outcome."
     )
-    new_dag_run_id: Id | None = Field(
+    new_dag_run_id: AirflowId | None = Field(
         default=None, description="dag_run: the new run's id; default: `waitd__` and the wait's id."
     )
     conf: dict[str, Any] = Field(
         default_factory=dict, description="dag_run: the new run's conf; waitd adds the field `waitd`."
     )
-    asset_uri: Uri | None = Field(default=None, description="asset_event: the asset's URI.")
+    asset_uri: AssetUri | None = Field(default=None, description="asset_event: the asset's URI.")
     asset_id: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="asset_event: or its id in Airflow."
     )
-    partition_key: Id | None = Field(
+    partition_key: AirflowId | None = Field(
         default=None, description="asset_event: the partition, for DAGs that run once per partition."
     )
 
 
 class DagRunRequest(NamedTuple):
-    """A DAG run to trigger; `run_id` None: an id made from the wait's."""
+    """A DAG run to trigger. If `run_id` is None, the sink makes one from the wait's id."""
 
     dag_id: str
     run_id: str | None
@@ -85,7 +85,7 @@ class DagRunRequest(NamedTuple):
 
 
 class AssetRef(NamedTuple):
-    """An asset, by its URI or its id; the other one is None."""
+    """An asset, named by either its URI or its id."""
 
     uri: str | None
     id: int | None
@@ -96,7 +96,11 @@ class AssetRef(NamedTuple):
 class AirflowTarget:
     """Parsed parameters.
 
-    `key` is the XCom's or the state store's. `dag_id` is None in the mode `asset_event`.
+    Attributes:
+        dag_id: None in the mode `asset_event`.
+        recipient: what gets the outcome.
+        key: the key of the XCom, or in the mode `clear` of the state store.
+        destination: the queue of the deliverer; there is one for each connection.
     """
 
     conn_id: str
@@ -129,7 +133,7 @@ def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
 
 
 def _problems(parameters: AirflowParams) -> Iterator[Problem]:
-    required, optional = FIELDS[parameters.mode]
+    required, optional = PARAMS_BY_MODE[parameters.mode]
     present = {name for name in parameters.model_fields_set if getattr(parameters, name) is not None}
     for name in sorted(required - present):
         yield Problem(f"/{name}", f"mode {parameters.mode} requires it")
@@ -148,9 +152,9 @@ def _problems(parameters: AirflowParams) -> Iterator[Problem]:
 
 
 def _is_segment(text: str) -> bool:
-    """Whether it is valid in a path.
+    """Whether `text` can be one segment of a URL path.
 
-    Airflow decodes `%2F` before routing, so a slash would change the path.
+    Airflow decodes `%2F` before routing, so even an encoded slash would change the path.
     """
     try:
         encode_segment(text)
