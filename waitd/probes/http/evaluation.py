@@ -25,7 +25,7 @@ TOO_LARGE = Unreachable("too_large", "A condition needs the body, and it is over
 TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time or memory for this body.")
 
 #: What one wait's conditions make of an answer.
-Evaluated = Verdict | CredentialsRefused
+Evaluation = Verdict | CredentialsRefused
 
 
 class AnswerEvaluator:
@@ -36,7 +36,7 @@ class AnswerEvaluator:
         self._client = client
         self._limiter = CapacityLimiter(WORKERS)
 
-    def evaluate_now(self, answer: HttpAnswer, conditions: Conditions) -> Evaluated | None:
+    def evaluate_now(self, answer: HttpAnswer, conditions: Conditions) -> Evaluation | None:
         """Evaluates an answer with a small, unencoded body; None when that fails.
 
         This is how nearly every poke ends. A status that decided "not yet" alone is not evaluated
@@ -74,11 +74,11 @@ class AnswerEvaluator:
 
     async def evaluate(
         self, answer: HttpAnswer, group: Sequence[Conditions], deadline: float
-    ) -> Mapping[Conditions, Evaluated]:
+    ) -> Mapping[Conditions, Evaluation]:
         """Evaluates any answer for a group of waits, each of the different conditions once."""
         different = list(dict.fromkeys(group))
         response, cut_off = await self._read(answer, different)
-        verdicts: dict[Conditions, Evaluated] = {}
+        verdicts: dict[Conditions, Evaluation] = {}
         for index, conditions in enumerate(different):
             verdict = await self._evaluate(
                 answer, response, conditions, deadline, sharers=len(different) - index, cut_off=cut_off
@@ -113,7 +113,7 @@ class AnswerEvaluator:
         *,
         sharers: int,
         cut_off: bool,
-    ) -> Evaluated:
+    ) -> Evaluation:
         """`sharers`: how many conditions share the time that is left."""
         head = ResponseVariables(response.status, response.headers, None, None)
         if cut_off and _body_bytes(conditions, head) == BODY_LIMIT:

@@ -1,8 +1,8 @@
 """One poke of the kind `http`: a request on behalf of waits with equal keys, and their verdicts.
 
-A poke needs no task when an idle connection is available and the small answer decides at once, as
-nearly every answer does. Everything else continues in a task: a new connection, credentials that
-must be fetched, redirects, large bodies, slow conditions. Both end in `HttpPoke._handle`.
+Nearly every poke needs no task: `_send` finds an idle connection, and `_on_response` can evaluate
+the small answer at once. Every other poke continues in a task, in `run` or `_complete`: it needs a
+new connection, fresh credentials, a redirect, a large body or a slow condition.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.http.etags import EtagCache, EtagEntry
-from waitd.probes.http.evaluation import AnswerEvaluator, Evaluated
+from waitd.probes.http.evaluation import AnswerEvaluator, Evaluation
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.requests import RequestBuilder
 from waitd.probes.transport.client import REDIRECTS, HttpAnswer, HttpClient, Request, facts_of
@@ -26,8 +26,8 @@ from waitd.probes.transport.taskless import TasklessPoke
 
 log = structlog.get_logger(__name__)
 
-#: Changes a wait's verdict by what else an answer says. Called once for each wait and answer.
-AdjustVerdict = Callable[[HttpAnswer, Evaluated], Evaluated]
+#: Changes what a wait's conditions made of an answer, by what else the answer says.
+AdjustVerdict = Callable[[HttpAnswer, Evaluation], Evaluation]
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +36,7 @@ class PokeContext:
 
     Attributes:
         now: Unix seconds.
-        time: the loop's time, in seconds.
+        loop_time: the loop's time, in seconds.
     """
 
     accesses: HttpAccessResolver
@@ -46,11 +46,11 @@ class PokeContext:
     adjust_verdict: AdjustVerdict | None
     etags: EtagCache
     now: Callable[[], float]
-    time: Callable[[], float]
+    loop_time: Callable[[], float]
 
 
 class HttpPoke(TasklessPoke):
-    """One poke, until its verdicts. `access` is None until the connection has been resolved."""
+    """One poke, from its request to its verdicts."""
 
     __slots__ = ("_access", "_context", "_deadline", "_etag", "_request", "_targets")
 
@@ -64,7 +64,10 @@ class HttpPoke(TasklessPoke):
         deadline: float,
         access: HttpAccess | None = None,
     ) -> None:
-        """`deadline` is when the poke times out, in the loop's time."""
+        """`deadline` is when the poke times out, in the loop's time.
+
+        Without `access`, the poke resolves the connection if there is one.
+        """
         self._context = context
         self._targets = targets
         self._deadline = deadline
@@ -84,7 +87,7 @@ class HttpPoke(TasklessPoke):
             return None
 
     def _build_request(self) -> Request:
-        """Raises ValueError when target and connection do not fit."""
+        """Builds and keeps the request. Raises ValueError if target and connection do not fit."""
         context = self._context
         request = context.requests.build(self._targets[0], self._access)
         self._etag = context.etags.find(self._targets) if context.etags.entries else None
@@ -93,46 +96,47 @@ class HttpPoke(TasklessPoke):
 
     def _on_response(self, response: Http1Response | Exception) -> None:
         """Handles the response to a request that was sent without a task."""
-        results: list[Evaluated] | None = None
+        results: list[Evaluation] | None = None
         try:
             if isinstance(response, Exception):
                 if not isinstance(response, CLOSED_WHILE_IDLE):
-                    results = self._failed(response)
+                    results = self._failure(response)
             elif response.complete and response.status not in REDIRECTS:
                 facts = facts_of(response, self._context.now())
-                results = self._handle(HttpAnswer(facts, response, self._request.url))
+                results = self._evaluate_now(HttpAnswer(facts, response, self._request.url))
         except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
-            results = self._failed(error)
+            results = self._failure(error)
         if results is None:
-            self._continue_with(self._finish(response, None))
+            self._continue_with(self._complete(response, None))
         elif CredentialsRefused not in map(type, results):
             self._on_verdicts(results)  # type: ignore[arg-type] # none was refused
         elif self._access is None:
-            self._on_verdicts(_verdicts(results))
+            self._on_verdicts(_as_verdicts(results))
         else:
-            self._continue_with(self._finish(response, results))
+            self._continue_with(self._complete(response, results))
 
     # ------------------------------------------------------------ in a task
 
     async def run(self) -> Sequence[Verdict]:
         """See `TasklessPoke.run`."""
-        return await self._finish(None, None)
+        return await self._complete(None, None)
 
-    async def _finish(
-        self, response: Http1Response | Exception | None, results: list[Evaluated] | None
+    async def _complete(
+        self, response: Http1Response | Exception | None, results: list[Evaluation] | None
     ) -> Sequence[Verdict]:
-        """Completes a poke from what `_on_response` has, if anything."""
+        """Completes a poke in a task, from what `_on_response` got so far, if anything."""
         try:
             if results is None:
                 results = await self._fetch(response)
             return await self._retry_refused(results)
         except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
-            return _verdicts(self._failed(error))
+            return _as_verdicts(self._failure(error))
 
-    async def _fetch(self, response: Http1Response | Exception | None = None) -> list[Evaluated]:
+    async def _fetch(self, response: Http1Response | Exception | None = None) -> list[Evaluation]:
         """Fetches the answer and evaluates it.
 
-        An exception as `response` asks for a new connection.
+        `response` is what `_on_response` got. After an exception the request is sent again, on a
+        new connection.
         """
         context, conn_id = self._context, self._targets[0].template.conn_id
         if conn_id is not None and self._access is None:
@@ -149,18 +153,18 @@ class HttpPoke(TasklessPoke):
                 return [connection_verdict(error)] * len(self._targets)
             answer = await context.client.fetch(request, context.now(), new_connection=response is not None)
         try:
-            results = self._handle(answer)
+            results = self._evaluate_now(answer)
             if results is None:
                 conditions = [target.conditions for target in self._targets]
                 verdicts = await context.evaluator.evaluate(answer, conditions, self._deadline)
-                results = self._finish_answer(answer, [verdicts[each] for each in conditions])
+                results = self._adjust_and_cache(answer, [verdicts[each] for each in conditions])
             return results
         finally:
             if not answer.response.closed:
                 await context.client.release(answer.response)
 
-    async def _retry_refused(self, results: list[Evaluated]) -> Sequence[Verdict]:
-        """Repeats the request with fresh credentials for waits that were refused."""
+    async def _retry_refused(self, results: list[Evaluation]) -> Sequence[Verdict]:
+        """Repeats the request with fresh credentials for the waits that the answer refused."""
         access, targets = self._access, self._targets
         refused = [index for index, each in enumerate(results) if isinstance(each, CredentialsRefused)]
         if refused and access is not None:
@@ -173,36 +177,37 @@ class HttpPoke(TasklessPoke):
                 retried = [fresh] * len(refused)
             for index, result in zip(refused, retried, strict=True):
                 results[index] = result
-        return _verdicts(results)
+        return _as_verdicts(results)
 
     # ------------------------------------------------------------ the answer
 
-    def _handle(self, answer: HttpAnswer) -> list[Evaluated] | None:
-        """Evaluates the answer for each wait; None when that needs a task."""
+    def _evaluate_now(self, answer: HttpAnswer) -> list[Evaluation] | None:
+        """Evaluates an answer that decides at once, for each wait; None when that needs a task."""
         context, targets = self._context, self._targets
         if self._etag is not None and answer.facts.status == 304:
             return [*context.etags.not_modified(targets, self._etag)]
         if len(targets) > 1:
             return None
         result = context.evaluator.evaluate_now(answer, targets[0].conditions)
-        return None if result is None else self._finish_answer(answer, [result])
+        return None if result is None else self._adjust_and_cache(answer, [result])
 
-    def _finish_answer(self, answer: HttpAnswer, results: list[Evaluated]) -> list[Evaluated]:
-        """Adjusts the verdicts and stores the ETag."""
+    def _adjust_and_cache(self, answer: HttpAnswer, results: list[Evaluation]) -> list[Evaluation]:
+        """Adjusts the results by the rest of the answer, and keeps its ETag with them."""
         context, access = self._context, self._access
         if context.adjust_verdict is not None:
             results = [context.adjust_verdict(answer, result) for result in results]
-        # A signature may cover the header that a conditional request adds.
+        # No ETag with a signature: it may cover the header that a conditional request adds.
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             context.etags.store(self._targets, answer, results)
         return results
 
-    def _failed(self, error: Exception) -> list[Evaluated]:
+    def _failure(self, error: Exception) -> list[Evaluation]:
+        """The verdicts of a poke that met an error."""
         verdict = classify_error(error)
         if verdict.reason == "probe_error":
             log.warning("poke_failed", error=type(error).__name__)
         return [verdict] * len(self._targets)
 
 
-def _verdicts(results: Sequence[Evaluated]) -> Sequence[Verdict]:
+def _as_verdicts(results: Sequence[Evaluation]) -> Sequence[Verdict]:
     return [each.verdict if isinstance(each, CredentialsRefused) else each for each in results]

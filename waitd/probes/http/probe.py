@@ -75,7 +75,7 @@ class HttpProbe(Probe):
             adjust_verdict=self._adjust_verdict,
             etags=EtagCache(),
             now=self._now,
-            time=asyncio.get_running_loop().time,
+            loop_time=asyncio.get_running_loop().time,
         )
         return self
 
@@ -148,4 +148,4 @@ class HttpProbe(Probe):
     def _new_poke(self, group: Sequence[Pokeable]) -> HttpPoke:
         context = self._context
         targets = list(map(context.requests.target, group))
-        return HttpPoke(context, targets, context.time() + targets[0].template.request_timeout)
+        return HttpPoke(context, targets, context.loop_time() + targets[0].template.request_timeout)

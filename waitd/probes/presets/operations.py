@@ -15,7 +15,7 @@ from waitd.core.waits.verdict import Pending
 from waitd.outgoing import Outgoing
 from waitd.ports import HttpConnections, Pokeable
 from waitd.probes.access.http import HttpAccess
-from waitd.probes.http.evaluation import Evaluated
+from waitd.probes.http.evaluation import Evaluation
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.http.requests import RequestBuilder
@@ -78,7 +78,7 @@ class OperationRequests(RequestBuilder):
         )
 
 
-def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluated) -> Evaluated:
+def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluation) -> Evaluation:
     """Stores the operation's URL with a pending verdict.
 
     With `now`, which gives Unix seconds, it is an `AdjustVerdict`.
