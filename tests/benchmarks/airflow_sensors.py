@@ -15,6 +15,7 @@ duration and the number of pokes of each wait.
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[str(mode) for mode in CostMode])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the child processes
     load = {name: getattr(options, name) for name in _LOAD}
     environment = airflow_environment(Path(os.environ.get("WAITD_TEST_CACHE") or CACHE), say)
     costs = [
