@@ -60,11 +60,12 @@ class PokeAttempt:
     def start(self) -> None:
         """Starts the poke."""
         try:
-            self._cancel = self.group[0].kind.probe.start_poke(self.group, self._done)
-        except Exception as error:  # noqa: BLE001 - a defect of the probe, which `_done` logs
-            self._done(error)
+            self._cancel = self.group[0].kind.probe.start_poke(self.group, self._on_probe_done)
+        except Exception as error:  # noqa: BLE001 - a defect of the probe, which `_on_probe_done` logs
+            self._on_probe_done(error)
 
-    def _done(self, result: Sequence[Verdict] | BaseException) -> None:
+    def _on_probe_done(self, result: Sequence[Verdict] | BaseException) -> None:
+        """Gets what the probe answers: verdicts, an exception, or its cancellation."""
         self._cancel = None
         if not isinstance(result, BaseException):
             self._on_done(self, result)

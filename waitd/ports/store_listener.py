@@ -9,7 +9,7 @@ from waitd.ports.store import StoredOutcome, StoredWait
 
 
 class StoreListener:
-    """A listener that ignores everything; a subclass overrides what it needs.
+    """A listener that ignores everything; a subclass overrides what it needs, as the engine does.
 
     The `on_…` methods are called on the event loop after COMMIT and before the callers of the store
     get their answers. They must not block. An exception is logged and harms neither the store nor

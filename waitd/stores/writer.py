@@ -185,17 +185,18 @@ class Writer:
             _answer(group[0], error)
 
     async def _notify(self, transaction: Transaction) -> None:
+        """Tells the listener what is on disk now. In a daemon it is `waitd.app.engine.Engine`."""
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):
-            _call(self._listener.on_inserted, waits)
+            _tell(self._listener.on_inserted, waits)
         async for outcomes in sliced(transaction.finished, _NOTIFY_SLICE):
-            _call(self._listener.on_finished, outcomes)
+            _tell(self._listener.on_finished, outcomes)
         if transaction.redelivered:
-            _call(self._listener.on_redelivered, frozenset(transaction.redelivered))
+            _tell(self._listener.on_redelivered, frozenset(transaction.redelivered))
         if transaction.signals:
-            _call(self._listener.on_signals, transaction.signals)
+            _tell(self._listener.on_signals, transaction.signals)
 
 
-def _call(listener: Callable[[Any], None], value: Any) -> None:
+def _tell(listener: Callable[[Any], None], value: Any) -> None:
     try:
         listener(value)
     except Exception:  # the change is on disk; a defect of the listener must not fail the callers
