@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from waitd.airflow.registration import MAX_KEY_LENGTH, RegisteringTask, build_registration, build_wait
 from waitd.core.airflow.registration import parse_registration, render_registration
-from waitd.models import Registration, SinkRequest, parsed, parsed_wait
+from waitd.models import Registration, SinkRequest, parse_model, parsed_wait
 from waitd.sinks.airflow.params import parse_airflow_target
 
 TASK = RegisteringTask("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
@@ -64,7 +64,7 @@ def test_the_registration_left_in_airflow_is_parsed_again_with_its_deadline() ->
     registration = build_registration(TASK, build_body(TASK), now)
     assert datetime.fromisoformat(registration.deadline) == datetime(2026, 11, 21, 11, tzinfo=UTC)
     text = render_registration(registration.model_dump(), "http://127.0.0.1:8795/v1/waits/x")
-    assert parsed(Registration, parse_registration(text)) == registration
+    assert parse_model(Registration, parse_registration(text)) == registration
 
 
 def test_other_texts_contain_no_registration() -> None:

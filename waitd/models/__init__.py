@@ -47,7 +47,7 @@ from waitd.models.fields import (
     Time,
     Uuid,
 )
-from waitd.models.parsing import Model, Strict, parsed, pointer
+from waitd.models.parsing import Model, Strict, parse_model, pointer
 from waitd.models.submit import (
     DEFAULT_POKE_INTERVAL,
     NO_PARAMS,
@@ -153,7 +153,7 @@ __all__ = [
     "WaitView",
     "WaitingOnView",
     "explain_refusal",
-    "parsed",
+    "parse_model",
     "parsed_wait",
     "pointer",
     "pydantic_model",

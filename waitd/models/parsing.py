@@ -16,7 +16,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def parsed(model: type[Model], data: Any) -> Model:
+def parse_model(model: type[Model], data: Any) -> Model:
     """Parses `data`, a decoded JSON value, as `model`.
 
     Raises:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models.fields import MAX_KEY_LENGTH, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, MAX_SINKS
-from waitd.models.parsing import Strict, parsed
+from waitd.models.parsing import Strict, parse_model
 
 #: The poke interval of a wait that gives none, unless its kind has its own default, in seconds.
 DEFAULT_POKE_INTERVAL = 60.0
@@ -101,7 +101,7 @@ def parsed_wait(body: Any, struct: type[WaitRequest] = WaitRequest) -> Any:
     Raises:
         InvalidInput: one problem per error.
     """
-    return parsed(pydantic_model(struct), body)
+    return parse_model(pydantic_model(struct), body)
 
 
 @cache

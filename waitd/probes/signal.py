@@ -13,7 +13,7 @@ from pydantic import Field
 from waitd.core.errors import InvalidInput, StoreUnavailable
 from waitd.core.http.answer import RESULT_OMITTED
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.models import Key, Strict, parsed
+from waitd.models import Key, Strict, parse_model
 from waitd.ports import Pokeable, Probe, Topic
 from waitd.probes.cel.evaluation import evaluate_message, evaluate_payload
 from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, Type
@@ -76,7 +76,7 @@ class SignalProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        signal = parsed(SignalParams, dict(params))
+        signal = parse_model(SignalParams, dict(params))
         return SignalTarget(
             namespace,
             signal.key,

@@ -19,7 +19,7 @@ from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict, parse_model
 from waitd.outgoing import Outgoing, describe_error
 from waitd.ports import Authorization, HttpConnections, OutboxItem
 
@@ -138,7 +138,7 @@ class WebhookSink:
             InvalidInput: with pointers relative to `params`.
             NotSupported: the egress rules forbid it.
         """
-        parameters = parsed(WebhookParams, dict(params))
+        parameters = parse_model(WebhookParams, dict(params))
         problems = [*_address_problems(parameters), *self._header_problems(parameters.headers)]
         if problems:
             raise InvalidInput(problems)

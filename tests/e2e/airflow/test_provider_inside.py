@@ -17,7 +17,7 @@ from daemon import Daemon, daemon, serving
 from waitd import __version__
 from waitd.bench.airflow.environment import PROVIDER, link_provider
 from waitd.core.airflow.registration import parse_registration
-from waitd.models import Registration, parsed
+from waitd.models import Registration, parse_model
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -172,8 +172,8 @@ async def test_every_way_to_execute_a_task(waitd: Daemon, environment: Path, tmp
     assert results["ends at once"]["returned"] == {"status": "SUCCEEDED"}
     assert "waitd_event_id" in results["ends at once"]["xcoms"]
 
-    registration = parsed(Registration, parse_registration(results["parks"]["text"]))
-    again = parsed(Registration, parse_registration(results["parks again"]["text"]))
+    registration = parse_model(Registration, parse_registration(results["parks"]["text"]))
+    again = parse_model(Registration, parse_registration(results["parks again"]["text"]))
     assert results["parks"]["raised"] == results["parks again"]["raised"] == "TaskAwaitingInput"
     assert registration.wait == again.wait
     assert registration.idempotency_key == again.idempotency_key
@@ -187,7 +187,7 @@ async def test_every_way_to_execute_a_task(waitd: Daemon, environment: Path, tmp
     }
 
     assert results["parks as deferred"]["raised"] == "TaskDeferred"
-    assert parsed(Registration, registered).wait["sinks"][0]["mode"] == "set_state"
+    assert parse_model(Registration, registered).wait["sinks"][0]["mode"] == "set_state"
 
     assert results["resumed"]["returned"] == {"rows": 3}
     ended = {name: result["raised"] for name, result in results.items() if "raised" in result}

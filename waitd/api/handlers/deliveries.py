@@ -13,7 +13,7 @@ from waitd.api.services import Services
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.views import delivery_item
 from waitd.core.waits.audit import Caller
-from waitd.models import RedeliverDead, RedeliverIds, parsed
+from waitd.models import RedeliverDead, RedeliverIds, parse_model
 from waitd.ports import DeliveryFilter, Redelivered
 
 
@@ -42,8 +42,8 @@ class DeliveryHandlers:
 
     async def _redeliver(self, body: Any, namespace: str | None, by: Caller) -> Redelivered:
         if isinstance(body, dict) and "ids" in body:
-            return await self._store.redeliver_each(parsed(RedeliverIds, body).ids, namespace, by)
-        dead = parsed(RedeliverDead, body)
+            return await self._store.redeliver_each(parse_model(RedeliverIds, body).ids, namespace, by)
+        dead = parse_model(RedeliverDead, body)
         return await self._store.redeliver_dead(
             DeliveryFilter(namespace, dead.state, dead.sink, dead.wait_id, limit=dead.limit), by
         )

@@ -15,7 +15,7 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.event import rfc3339
-from waitd.models import KeyRequest, parsed
+from waitd.models import KeyRequest, parse_model
 from waitd.ports import NewKey
 
 
@@ -28,7 +28,7 @@ class KeyHandlers:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/keys`: 201 with the key and its secret, which is not shown again."""
-        body = parsed(KeyRequest, await read_json(request))
+        body = parse_model(KeyRequest, await read_json(request))
         role = ROLES_BY_NAME[body.role]
         try:
             namespace = check_key_namespace(body.namespace, role)

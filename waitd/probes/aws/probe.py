@@ -22,7 +22,7 @@ from waitd.core.connections.egress import HostSource
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
-from waitd.models import parsed
+from waitd.models import parse_model
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
@@ -126,7 +126,7 @@ class AwsWaiterProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        waiter_params = parsed(AwsWaiterParams, dict(params))
+        waiter_params = parse_model(AwsWaiterParams, dict(params))
         problems = [*account_problems(waiter_params)]
         service, known = self._models.cached(waiter_params.service), self._models.known
         if service is not None:

@@ -21,7 +21,7 @@ from pydantic import Field, StringConstraints
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
-from waitd.models import Strict, parsed, pointer
+from waitd.models import Strict, parse_model, pointer
 from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.submit.placeholders import has_placeholder
@@ -206,7 +206,7 @@ def parse_shared(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -
 
     Raises InvalidInput, which is not cached.
     """
-    http_params = parsed(HttpParams, orjson.loads(rest))
+    http_params = parse_model(HttpParams, orjson.loads(rest))
     if problems := [*_shared_problems(http_params, secret_headers)]:
         raise InvalidInput(problems)
     template = _template_of(http_params, namespace)
@@ -223,7 +223,7 @@ def _problems(
     params: Mapping[str, Any], secret_headers: Sequence[str], known: Connection | None
 ) -> Sequence[Problem]:
     """Finds everything that is wrong. Raises InvalidInput when the types are wrong already."""
-    http_params = parsed(HttpParams, dict(params))
+    http_params = parse_model(HttpParams, dict(params))
     return [*_address_problems(http_params, known), *_shared_problems(http_params, secret_headers)]
 
 

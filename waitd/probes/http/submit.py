@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
-from waitd.models import Strict, parsed
+from waitd.models import Strict, parse_model
 from waitd.probes.http.params import MAX_ENDPOINT, MAX_REQUEST_TIMEOUT, HttpTarget
 from waitd.probes.submit.placeholders import location_part
 from waitd.probes.submit.plan import (
@@ -106,7 +106,7 @@ def submit_request(
         InvalidInput: with pointers relative to the wait.
     """
     try:
-        submit_params = parsed(HttpSubmit, dict(submit))
+        submit_params = parse_model(HttpSubmit, dict(submit))
     except InvalidInput as error:
         raise error.below("/submit") from None
     conn_id = params.get("http_conn_id")

@@ -9,7 +9,7 @@ import orjson
 from waitd.core.connections.connection import check_endpoint, encode_segment, parse_origin
 from waitd.core.errors import InvalidInput
 from waitd.core.http.job_answer import JobAnswerKind
-from waitd.models import Strict, parsed
+from waitd.models import Strict, parse_model
 from waitd.probes.http.params import HttpTarget, add_endpoint, shared_template, template_hash
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
@@ -83,7 +83,7 @@ class Preset:
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        values = parsed(self.params_model, dict(params)).__dict__
+        values = parse_model(self.params_model, dict(params)).__dict__
         check_conn_id(self.file.connection, values[self.file.connection.param])
         return values
 

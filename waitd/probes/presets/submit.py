@@ -6,7 +6,7 @@ from typing import Any
 
 from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput
-from waitd.models import parsed
+from waitd.models import parse_model
 from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.schema import AdoptTable, CancelTable, SubmitTable
 from waitd.probes.presets.templates import fill_path, fill_template, fill_texts
@@ -47,7 +47,7 @@ def preset_submit_request(
     if table is None or model is None:
         raise InvalidInput.at("/submit", f"a job of kind {preset.file.kind} cannot be submitted")
     try:
-        fields = parsed(model, dict(submit))
+        fields = parse_model(model, dict(submit))
     except InvalidInput as error:
         raise error.below("/submit") from None
     values = _validate_params(preset, table, params)

@@ -20,7 +20,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
-from waitd.models import parsed
+from waitd.models import parse_model
 from waitd.ports import Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.access.aws_params import AwsTarget, account_problems, coalescing_key
@@ -109,7 +109,7 @@ class S3KeysUnchangedProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        unchanged_params = parsed(S3KeysUnchangedParams, dict(params))
+        unchanged_params = parse_model(S3KeysUnchangedParams, dict(params))
         problems = [
             *account_problems(unchanged_params),
             *bucket_problems("/bucket_name", unchanged_params.bucket_name),

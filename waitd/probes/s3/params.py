@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
-from waitd.models import parsed
+from waitd.models import parse_model
 from waitd.probes.access.aws import AccountRef
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
 from waitd.probes.cel.files import FILES_ENV
@@ -126,7 +126,7 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    key_params = parsed(S3KeyParams, dict(params))
+    key_params = parse_model(S3KeyParams, dict(params))
     mode = "wildcard" if key_params.wildcard_match else "regex" if key_params.use_regex else "key"
     addresses: list[tuple[str, str]] = []
     problems = [*account_problems(key_params)]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from waitd import models
 from waitd.core.errors import InvalidInput, Problem
-from waitd.models import Strict, parsed
+from waitd.models import Strict, parse_model
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.sql.evaluation import ROWS_ENV
 
@@ -81,7 +81,7 @@ def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    sql_params = parsed(SqlParams, dict(params))
+    sql_params = parse_model(SqlParams, dict(params))
     conditions = ConditionSources(
         sql_params.success_when, sql_params.failure_when, sql_params.message, sql_params.result
     )

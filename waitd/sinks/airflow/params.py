@@ -18,7 +18,7 @@ from pydantic import Field
 from waitd.core.airflow.callback import CONF_KEY, EVENT_ID_KEY, OUTCOME_KEY, RETURN_KEY, TaskTry
 from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput, Problem
-from waitd.models import ConnId, Strict, Uuid, parsed
+from waitd.models import ConnId, Strict, Uuid, parse_model
 
 Mode = Literal["resume", "set_state", "clear", "dag_run", "asset_event"]
 
@@ -117,7 +117,7 @@ def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    parameters = parsed(AirflowParams, dict(params))
+    parameters = parse_model(AirflowParams, dict(params))
     problems = list(_problems(parameters))
     if problems:
         raise InvalidInput(problems)

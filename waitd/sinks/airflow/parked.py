@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from waitd.core.airflow.callback import TaskTry
 from waitd.core.airflow.registration import REGISTRATION_KEY, TRIGGER_CLASS, parse_registration
 from waitd.core.errors import InvalidInput
-from waitd.models import Registration, parsed
+from waitd.models import Registration, parse_model
 from waitd.sinks.airflow.api import EVERY_RUN, AirflowApi, task_path
 
 
@@ -50,7 +50,7 @@ async def _stored_registration(api: AirflowApi, instance: Mapping[str, Any]) -> 
 
 def _parked_task(instance: Mapping[str, Any], registration: Any) -> ParkedTask:
     try:
-        return ParkedTask(_task_try(instance), parsed(Registration, registration))
+        return ParkedTask(_task_try(instance), parse_model(Registration, registration))
     except InvalidInput:
         return ParkedTask(_task_try(instance), None)
 

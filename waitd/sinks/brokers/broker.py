@@ -107,7 +107,7 @@ class BrokerSink(ABC, Generic[Params, Client]):
                 "/kind",
                 f"the {self.kind} sink is not installed in this waitd: pip install 'waitd[{self.kind}]'",
             )
-        parameters: Params = models.parsed(self.params_model, dict(params))
+        parameters: Params = models.parse_model(self.params_model, dict(params))
         self._check(parameters)
         return BrokerTarget(parameters, parameters.conn_id, self._destination(parameters))
 
