@@ -18,7 +18,7 @@ from waitd.app import Parts, open_parts
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
 from waitd.metrics import Instruments
-from waitd.models import parsed_wait
+from waitd.models import parse_wait
 from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
 
@@ -110,7 +110,7 @@ def examples() -> Iterator[str]:
 
 
 def test_every_wait_of_an_example_is_accepted(parts: Parts) -> None:
-    waits = [parsed_wait(json.loads(text)) for text in examples()]
+    waits = [parse_wait(json.loads(text)) for text in examples()]
     for wait in waits:
         probe: Any = parts.probes[wait.kind]
         if wait.submit is None:

@@ -8,7 +8,7 @@ from preset_page import PAGE
 
 from waitd.app import open_parts
 from waitd.metrics import Instruments
-from waitd.models import parsed_wait
+from waitd.models import parse_wait
 from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.presets.page import page
 from waitd.settings import Settings
@@ -34,7 +34,7 @@ async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatc
             wait = json.loads(text)
             if "http" in wait["kind"]:
                 wait["params"].setdefault("http_conn_id", "api")
-            parsed_wait(wait)
+            parse_wait(wait)
             probe: object = parts.probes[wait["kind"]]
             if "submit" in wait:
                 probe.parse_submit(wait["submit"], wait["params"], namespace="default")  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from waitd.airflow.registration import MAX_KEY_LENGTH, RegisteringTask, build_registration, build_wait
 from waitd.core.airflow.registration import parse_registration, render_registration
-from waitd.models import Registration, SinkRequest, parse_model, parsed_wait
+from waitd.models import Registration, SinkRequest, parse_model, parse_wait
 from waitd.sinks.airflow.params import parse_airflow_target
 
 TASK = RegisteringTask("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
@@ -23,7 +23,7 @@ def build_body(task: RegisteringTask) -> dict[str, object]:
 
 
 def test_waitd_accepts_the_body() -> None:
-    request = parsed_wait(build_body(TASK))
+    request = parse_wait(build_body(TASK))
     assert request.labels == {
         "team": "x", "dag_id": "etl", "run_id": "scheduled__2026-11-21", "task_id": "wait", "map_index": "-1", "try_number": "2",
     }  # fmt: skip

@@ -13,7 +13,7 @@ from waitd.api.submission.validation import (
     Submissions,
     ValidatedWait,
 )
-from waitd.models import CONTROL_CHARACTERS, explain_refusal, parsed_wait
+from waitd.models import CONTROL_CHARACTERS, explain_refusal, parse_wait
 
 HTTP = {"kind": "http", "params": {"endpoint": "http://h.example/jobs/1"}}
 
@@ -62,7 +62,7 @@ def check(result: ValidatedWait | RefusedBody, body_text: bytes, form: BodyForm)
         assert result.problems
         return
     body = decoded(body_text)
-    expected, spec = parsed_wait(body, form.struct), result.new.spec
+    expected, spec = parse_wait(body, form.struct), result.new.spec
     assert explain_refusal(form.struct, body) == ()
     assert spec.params == body.get("params", {})
     assert list(spec.sinks) == body.get("sinks", [])

@@ -10,7 +10,7 @@ from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_
 from waitd.bench.jobs import BEHAVIOURS, parse_job
 from waitd.bench.receiver import ReceivedCallbacks
 from waitd.bench.s3 import PART_EVERY
-from waitd.models import BatchLine, parsed_wait
+from waitd.models import BatchLine, parse_wait
 
 PATH = "/jobs/succeed/1/job-1"
 WAIT = SubmittedWait("w1", PATH, 80.0, "success")
@@ -118,7 +118,7 @@ def test_the_demos_waits_are_valid_and_distinct_and_no_race_decides_their_end(s3
     bodies = waits(server, "http://127.0.0.1:5000/callback", 300)
     submitted = [submitted_wait(body, {"id": "w"}) for body in bodies]
     for body, wait in zip(bodies, submitted, strict=True):
-        parsed_wait(body, BatchLine)
+        parse_wait(body, BatchLine)
         job = parse_job(wait.path)
         if job.behaviour.ends is None:
             assert body["timeout"] <= JOB_SECONDS[1]

@@ -202,11 +202,11 @@ def run_until_ended(body: dict[str, Any], *, as_json: bool) -> None:
     from waitd.cli.display.until import print_outcome
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.wait import WaitState
-    from waitd.models import parsed_wait
+    from waitd.models import parse_wait
 
     settings = load_settings(None)
     try:
-        request = parsed_wait(body)
+        request = parse_wait(body)
         check_limits(request, settings)
         finish = asyncio.run(_run(request, settings))
     except InvalidInput as error:

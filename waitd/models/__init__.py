@@ -57,7 +57,7 @@ from waitd.models.submit import (
     SinkRequest,
     WaitRequest,
     explain_refusal,
-    parsed_wait,
+    parse_wait,
     pydantic_model,
 )
 from waitd.models.waits import (
@@ -154,7 +154,7 @@ __all__ = [
     "WaitingOnView",
     "explain_refusal",
     "parse_model",
-    "parsed_wait",
+    "parse_wait",
     "pointer",
     "pydantic_model",
 ]

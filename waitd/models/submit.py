@@ -89,13 +89,13 @@ class BatchLine(WaitRequest, forbid_unknown_fields=True, gc=False):
 def explain_refusal(struct: type[WaitRequest], body: Any) -> Sequence[Problem]:
     """Returns everything that is wrong with the form of `body`, a decoded JSON value."""
     try:
-        parsed_wait(body, struct)
+        parse_wait(body, struct)
     except InvalidInput as error:
         return error.problems
     return ()
 
 
-def parsed_wait(body: Any, struct: type[WaitRequest] = WaitRequest) -> Any:
+def parse_wait(body: Any, struct: type[WaitRequest] = WaitRequest) -> Any:
     """Parses a decoded body with the pydantic model of `struct`, which reports every error.
 
     Raises:
