@@ -198,9 +198,9 @@ class WatchedStore(Store):
         self.commits.append(new_waits)
         return answers
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
+    async def find_replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         self.looked_up.append(submits)
-        return await super().replays(submits)
+        return await super().find_replays(submits)
 
     async def set_writable(self, writable: bool) -> None:
         """While it is not writable, SQLite refuses every change."""

@@ -93,7 +93,7 @@ async def test_an_invalid_key_is_not_looked_up(api: Api, key: Any) -> None:
 async def test_a_batch_whose_replays_cannot_be_looked_up_stores_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.store, "replays", AsyncMock(side_effect=StoreUnavailable("cannot be read")))
+    monkeypatch.setattr(api.store, "find_replays", AsyncMock(side_effect=StoreUnavailable("cannot be read")))
     api.poking.capacity = 1
     response = await api.batch(wait(), wait(idempotency_key="k"))
     await problem_of(response, 503, "unavailable")

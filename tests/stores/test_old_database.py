@@ -86,7 +86,7 @@ async def test_waits_end_and_are_delivered(old_store: Store, listener: Recording
 
 async def test_idempotency_and_supersede_keys_still_hold(old_store: Store) -> None:
     earlier = [Inserted(await old_store.get(PLAIN), created=False)]
-    assert await old_store.replays([IdempotentSubmit("default", "plain-key", b"d" * 32)]) == earlier
+    assert await old_store.find_replays([IdempotentSubmit("default", "plain-key", b"d" * 32)]) == earlier
     assert await old_store.insert([new_wait(key="plain-key")]) == earlier
     await add_one(old_store, supersede_key="latest")
     superseded = await old_store.get(SUPERSEDABLE)

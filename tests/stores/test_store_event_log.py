@@ -159,7 +159,7 @@ async def test_replays_returns_the_wait_of_each_key_and_stores_nothing(
         IdempotentSubmit("default", "\ud800", b"1"),
         IdempotentSubmit("default", "k", b"1"),
     ]
-    same, conflict, unknown, foreign, finished, no_text, again = await store.replays(submits)
+    same, conflict, unknown, foreign, finished, no_text, again = await store.find_replays(submits)
     assert same == again == Inserted(wait, created=False)
     assert isinstance(conflict, Conflict)
     assert unknown is foreign is no_text is None
@@ -167,4 +167,4 @@ async def test_replays_returns_the_wait_of_each_key_and_stores_nothing(
     assert isinstance(finished, Inserted)
     assert finished.wait.outcome == DONE
     assert listener.inserted == []
-    assert await store.replays([]) == []
+    assert await store.find_replays([]) == []

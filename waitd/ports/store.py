@@ -222,7 +222,7 @@ class ApiStore(Protocol):
             StoreUnavailable: nothing was stored.
         """
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
+    async def find_replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         """The waits of earlier submits with these keys, one answer each, in order.
 
         An answer is the wait as it is now, a Conflict (same key, other body), or None.

@@ -238,7 +238,7 @@ class Store:
         """See `ApiStore`."""
         return await self._read(waits.find, filter_)
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
+    async def find_replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         """See `ApiStore`."""
         return await self._read(waits.find_replays, submits)
 

@@ -177,7 +177,7 @@ class BatchHandlers:
         ]
         if not refused:
             return
-        earlier = await self._services.store.replays([replay for _, _, replay in refused])
+        earlier = await self._services.store.find_replays([replay for _, _, replay in refused])
         for (index, entry, _), result in zip(refused, earlier, strict=True):
             if isinstance(result, Inserted) or (isinstance(result, Conflict) and not entry.invalid):
                 entries[index] = _answer(result)

@@ -72,7 +72,7 @@ class WaitHandlers:
         self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
     ) -> Inserted:
         """Returns the wait of an earlier request with this key and body, or raises `refused`."""
-        [earlier] = await self._services.store.replays([replay]) if replay is not None else [None]
+        [earlier] = await self._services.store.find_replays([replay]) if replay is not None else [None]
         if isinstance(earlier, Inserted):
             return earlier
         if isinstance(earlier, Conflict) and isinstance(refused, ProblemError):

@@ -106,11 +106,11 @@ def build_credentials(connection: Connection) -> Credentials:
         raise ValueError("token_header must be the name of a header")  # noqa: TRY004 - bad data, not a bad call
     check_header(token_header, "")
     return Credentials(
-        tuple(headers.items()),
-        auth if isinstance(auth, TokenRequest) else None,
-        token_header,
-        auth if isinstance(auth, AwsSigning) else None,
-        auth if isinstance(auth, AzureSharedKey) else None,
+        headers=tuple(headers.items()),
+        token_request=auth if isinstance(auth, TokenRequest) else None,
+        token_header=token_header,
+        signing=auth if isinstance(auth, AwsSigning) else None,
+        shared_key=auth if isinstance(auth, AzureSharedKey) else None,
     )
 
 

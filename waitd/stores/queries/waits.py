@@ -204,7 +204,7 @@ async def find_superseded(connection: ConnectionThread, keys: Iterable[Key]) -> 
 async def find_replays(
     connection: ConnectionThread, submits: Sequence[IdempotentSubmit]
 ) -> list[Inserted | Conflict | None]:
-    """See `ApiStore.replays`."""
+    """See `ApiStore.find_replays`."""
     keys = [Key(submit.namespace, submit.key) for submit in submits]
     # A key with lone surrogates was never stored.
     earlier = await find_earlier(connection, {key for key in keys if well_formed(key.text) == key.text})
