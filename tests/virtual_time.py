@@ -10,6 +10,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from waitd.engine.clock import Clock
+
 
 class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
@@ -34,7 +36,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class VirtualClock:
+class VirtualClock(Clock):
     """A `Clock` on virtual time; `jump` moves the wall clock against the monotonic one."""
 
     def __init__(self, wall: float = 1_800_000_000.0) -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from waitd.core.costs.model import CostConstants, Prices
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import Outcome, WaitState
+from waitd.engine.clock import Clock
 from waitd.engine.memory_sizing import bytes_each
 from waitd.engine.meter import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
@@ -37,7 +38,7 @@ PRICES = Prices(0.0, 1.0, 0.0, "EUR")
 POKE, RSS = 200e-6, 50_000_000
 
 
-class ManualClock:
+class ManualClock(Clock):
     """A clock that stands still until a test sets `at`."""
 
     at = 1_000.0

@@ -17,8 +17,12 @@ class Clock(Protocol):
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
         """Sleeps until the monotonic time `when` or until `wakeup` is set, and clears it."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps for that long."""
+        await self.sleep_until(self.monotonic() + seconds, asyncio.Event())
 
-class SystemClock:
+
+class SystemClock(Clock):
     """The machine's clocks."""
 
     now = staticmethod(time.time)

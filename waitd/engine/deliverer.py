@@ -204,7 +204,7 @@ class Deliverer:
                 await self._store.save_attempt(item.id, after, now)
                 break
             except StoreUnavailable:
-                await self._clock.sleep_until(self._clock.monotonic() + RETRY_PAUSE, asyncio.Event())
+                await self._clock.sleep(RETRY_PAUSE)
         if after.next_attempt_at is not None:
             self._check_by(self._clock.monotonic() + after.next_attempt_at - self._clock.now())
         queue.in_flight.discard(item.id)

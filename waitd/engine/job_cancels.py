@@ -109,7 +109,7 @@ class JobCancels:
             try:
                 page = await self._store.jobs_to_cancel(after, PAGE_ROWS)
             except StoreUnavailable:
-                await self._clock.sleep_until(self._clock.monotonic() + RETRY_PAUSE, asyncio.Event())
+                await self._clock.sleep(RETRY_PAUSE)
                 continue
             if not page:
                 return

@@ -91,11 +91,11 @@ class Maintenance:
                 await buffer.flush()
             except StoreUnavailable as error:
                 log.warning("progress_not_stored", error=str(error))
-                await clock.sleep_until(clock.monotonic() + FLUSH_SECONDS, asyncio.Event())
+                await clock.sleep(FLUSH_SECONDS)
 
     async def _sweep_regularly(self) -> None:
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + SWEEP_SECONDS, asyncio.Event())
+            await self._clock.sleep(SWEEP_SECONDS)
             try:
                 await self.sweep()
             except StoreUnavailable as error:
@@ -130,7 +130,7 @@ class Maintenance:
             if len(page) < PAGE_IDS:
                 return
             after = page[-1]
-            await self._clock.sleep_until(self._clock.monotonic() + SWEEP_PAUSE, asyncio.Event())
+            await self._clock.sleep(SWEEP_PAUSE)
 
 
 async def waiting_pages(store: PokerStore) -> AsyncIterator[Sequence[StoredWait]]:

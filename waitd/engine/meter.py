@@ -6,7 +6,6 @@ wait (`waitd.engine.memory_sizing`). What belongs to no wait (the idle loop, the
 interpreter) is overhead. A poke costs nothing extra: the counts are those of the metrics.
 """
 
-import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,7 +103,7 @@ class Meter:
     async def run(self) -> None:
         """Samples until it is cancelled."""
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + SAMPLE_SECONDS, asyncio.Event())
+            await self._clock.sleep(SAMPLE_SECONDS)
             self.sample()
 
     # ------------------------------------------------------------ waits

@@ -72,7 +72,7 @@ class OutcomeWriter:
                 self._queue.extendleft(reversed(refused))
                 pause = next(pauses)
                 log.warning("outcomes_not_stored", waits=self.pending, next_try_in=pause)
-                await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
+                await self._clock.sleep(pause)
             else:
                 pauses = retry_pauses()
 

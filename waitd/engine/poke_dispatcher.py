@@ -137,7 +137,7 @@ class PokeDispatcher:
         while True:
             if not self._attempts:
                 await self._clock.sleep_until(inf, self._poke_started)
-            await self._clock.sleep_until(self._clock.monotonic() + TIMEOUT_CHECK_SECONDS, asyncio.Event())
+            await self._clock.sleep(TIMEOUT_CHECK_SECONDS)
             now = self._clock.monotonic()
             for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
                 attempt.expire()

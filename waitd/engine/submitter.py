@@ -208,7 +208,7 @@ class Submitter(Probe):
                 break
             except StoreUnavailable:
                 log.warning("submission_not_stored", wait_id=held.id, next_try_in=pause)
-                await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
+                await self._clock.sleep(pause)
         target.submission = submission
 
     def _report(self, held: HeldWait, done: SubmissionUpdate, result: str) -> None:
