@@ -62,8 +62,7 @@ class OidcVerifier:
             Forbidden: it is valid but grants no role or namespace here.
             IssuerUnavailable: the issuer's keys cannot be fetched.
         """
-        key_id = self._key_id(token)
-        key = await self._issuer_keys.key(key_id)
+        key = await self._issuer_keys.key(self._key_id(token))
         if key is None:
             raise Unauthenticated(
                 "unknown_signing_key", "the token is signed with a key that its issuer does not publish"
