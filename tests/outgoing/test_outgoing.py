@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy, HostSource
-from waitd.outgoing import Outgoing, find_egress_blocked
+from waitd.outgoing import Outgoing, find_address_refused
 
 NO_PRIVATE = EgressPolicy(private=False)
 
@@ -69,7 +69,7 @@ async def get(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBM
 async def refusal(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
         await get(outgoing, url, source)
-    blocked = find_egress_blocked(raised.value)
+    blocked = find_address_refused(raised.value)
     assert blocked is not None
     return blocked.why
 
@@ -115,7 +115,7 @@ async def test_dns_rebinding_is_blocked(target: Target) -> None:
             assert response.status == 200
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(url)
-        assert find_egress_blocked(raised.value) is not None
+        assert find_address_refused(raised.value) is not None
     assert resolver.queries == 2
     assert target.requests == 1
 
@@ -157,4 +157,4 @@ async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) 
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # another loopback address
-    assert find_egress_blocked(raised.value) is not None
+    assert find_address_refused(raised.value) is not None

@@ -7,15 +7,15 @@ own sessions. The egress rules themselves are pure and live in `waitd.core.conne
 """
 
 from waitd.outgoing.connector import Outgoing
-from waitd.outgoing.errors import EgressBlocked, describe_error, find_egress_blocked
+from waitd.outgoing.errors import AddressRefused, describe_error, find_address_refused
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
 
 __all__ = [
-    "EgressBlocked",
+    "AddressRefused",
     "JsonClient",
     "JsonResponse",
     "Outgoing",
     "ServiceClient",
     "describe_error",
-    "find_egress_blocked",
+    "find_address_refused",
 ]

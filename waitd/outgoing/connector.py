@@ -24,7 +24,7 @@ from waitd.core.connections.egress import (
     is_own_listener,
     listen_address,
 )
-from waitd.outgoing.errors import EgressBlocked
+from waitd.outgoing.errors import AddressRefused
 
 
 class Outgoing:
@@ -97,7 +97,7 @@ class Outgoing:
         try:
             self._egress.check_address(address, source, is_own=own)
         except EgressRefused as error:
-            raise EgressBlocked(str(error)) from None
+            raise AddressRefused(str(error)) from None
 
 
 def _is_local(address: Address) -> bool:

@@ -8,10 +8,10 @@ import errno
 import aiohttp
 
 
-class EgressBlocked(PermissionError):  # noqa: N818 - reads as a sentence
+class AddressRefused(PermissionError):  # noqa: N818 - reads as a sentence
     """The egress rules forbid the address that a host resolved to; `why` says which rule.
 
-    aiohttp wraps this error; `find_egress_blocked` unwraps it.
+    aiohttp wraps this error; `find_address_refused` unwraps it.
     """
 
     def __init__(self, why: str) -> None:
@@ -19,15 +19,15 @@ class EgressBlocked(PermissionError):  # noqa: N818 - reads as a sentence
         self.why = why
 
 
-def find_egress_blocked(error: BaseException) -> EgressBlocked | None:
-    """The egress refusal inside an aiohttp error, if there is one."""
+def find_address_refused(error: BaseException) -> AddressRefused | None:
+    """The refusal of an address inside an aiohttp error, if there is one."""
     cause = getattr(error, "os_error", error)
-    return cause if isinstance(cause, EgressBlocked) else None
+    return cause if isinstance(cause, AddressRefused) else None
 
 
 def describe_error(error: Exception, service: str) -> str:
     """A sentence for an aiohttp or socket error; `service` names the peer, e.g. `the receiver`."""
-    blocked = find_egress_blocked(error)
+    blocked = find_address_refused(error)
     if blocked is not None:
         return f"the egress rules block {service}: {blocked.why}"
     for types, sentence in _SENTENCES:

@@ -33,7 +33,7 @@ from waitd.core.waits.submission import (
 )
 from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
-from waitd.outgoing import Outgoing, find_egress_blocked
+from waitd.outgoing import Outgoing, find_address_refused
 from waitd.ports import HttpConnections
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
@@ -264,7 +264,7 @@ def _never_connected(error: Exception) -> bool:
         isinstance(
             error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | EgressRefused | ValueError
         )
-        or find_egress_blocked(error) is not None
+        or find_address_refused(error) is not None
     )
 
 

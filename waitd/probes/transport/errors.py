@@ -10,7 +10,7 @@ import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import find_egress_blocked
+from waitd.outgoing import find_address_refused
 from waitd.probes.transport.response import InvalidHttp
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
@@ -48,7 +48,7 @@ def classify_error(error: Exception) -> Unreachable:
     """Returns the verdict that an error amounts to."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _tls(error.certificate_error)
-    refusal = error if isinstance(error, EgressRefused) else find_egress_blocked(error)
+    refusal = error if isinstance(error, EgressRefused) else find_address_refused(error)
     if refusal is not None:
         return Unreachable("egress_refused", f"No request may go there: {refusal.why}.")
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
