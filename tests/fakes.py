@@ -211,6 +211,8 @@ class MemoryStore:
     progress_writes: list[WaitId] = field(default_factory=list)
     #: When each audit entry was written.
     audited: list[float] = field(default_factory=list)
+    #: Called with each step of the wall clock, as the store calls its listener.
+    on_clock_stepped: Callable[[float], None] = lambda _: None
 
     def _check(self) -> None:
         if self.refusing:
@@ -271,6 +273,12 @@ class MemoryStore:
         for name in old[:limit]:
             del self.waits[name]
         return len(old[:limit])
+
+    async def shift_schedules(self, moved: float) -> None:
+        self._check()
+        for wait_id, wait in self.waits.items():
+            self.waits[wait_id] = structs.replace(wait, deadline=wait.deadline + moved)
+        self.on_clock_stepped(moved)
 
     async def check_writable(self) -> None:
         self._check()

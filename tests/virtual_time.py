@@ -10,7 +10,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from waitd.engine.clock import Clock
+from waitd.engine.clock import Clock, WallTime
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -36,20 +36,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class VirtualClock(Clock):
+class VirtualClock(WallTime, Clock):
     """A `Clock` on virtual time; `jump` moves the wall clock against the monotonic one."""
 
     def __init__(self, wall: float = 1_800_000_000.0) -> None:
-        self._wall_at_start = wall - asyncio.get_running_loop().time()
-
-    def now(self) -> float:
-        return self._wall_at_start + self.monotonic()
+        self._jumped = wall - self.monotonic()
+        super().__init__(lambda: self._jumped + self.monotonic(), self.monotonic)
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
     def jump(self, seconds: float) -> None:
-        self._wall_at_start += seconds
+        self._jumped += seconds
 
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
         # Like SystemClock, without an exception: coverage on Python 3.11 loses track after one is

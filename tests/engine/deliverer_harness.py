@@ -56,6 +56,9 @@ class MemoryOutbox:
         found = sorted((at, item.id) for at, to, item in self.due.values() if to == destination and at <= now)
         return [self.due[name][2] for _, name in found if name not in exclude][:limit]
 
+    async def clamp_attempts(self) -> None:
+        """Nothing is stored from before the start."""
+
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         if self.refusing:
             raise StoreUnavailable("the disk is full")

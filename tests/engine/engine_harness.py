@@ -48,12 +48,23 @@ class PokerHarness:
             "per_host_concurrency": 16,
             "jitter": lambda: 0.0,
         }
+        self.store.on_clock_stepped = self.follow_clock
         self.poker = Poker(
             self.store, {"scripted": self.probe}, self.clock, self.instruments, **defaults | options
         )
 
     def add(self, name: str, **params: Any) -> None:
         self.poker.adopt(self.store.put(waiting(name, self.clock.now(), **params)))
+
+    def follow_clock(self, moved: float) -> None:
+        """What the engine does when the store has moved its schedules."""
+        self.clock.follow(moved)
+        self.poker.reanchor(moved)
+
+    def jump(self, seconds: float) -> None:
+        """Makes the wall clock jump, and moves the schedules as maintenance does."""
+        self.clock.jump(seconds)
+        self.follow_clock(self.clock.moved())
 
     def wait(self, name: str) -> StoredWait:
         return self.store.waits[WaitId(name)]

@@ -2,12 +2,14 @@
 
 import asyncio
 
+import pytest
 from fakes import defect, fail_first
 from msgspec import structs
 from submit_harness import SubmitHarness
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.submission import (
+    CANCEL_RETRY_DELAYS,
     PENDING_SUBMISSION,
     CancelState,
     CancelUnavailable,
@@ -118,3 +120,29 @@ async def test_jobs_to_cancel_are_read_again_if_the_store_fails_at_the_start() -
     async with harness.running():
         await asyncio.sleep(60)
     assert harness.job_cancel("a") == JobCancel(CancelState.CANCELLED, 1)
+
+
+@pytest.mark.parametrize("jump", [7200.0, -7200.0, 30 * 86_400.0, -30 * 86_400.0])
+@in_virtual_time
+async def test_a_step_of_the_wall_clock_neither_delays_nor_hurries_a_cancel(jump: float) -> None:
+    harness = SubmitHarness(cancels=lambda n: CancelUnavailable("HTTP 503") if n < 4 else JobCancelled())
+    harness.put_ended("a", SUBMITTED)
+    async with harness.running():
+        await asyncio.sleep(3)  # the second retry is due in three seconds
+        harness.jump(jump)
+        await asyncio.sleep(2)
+        assert len(harness.jobs.cancelled) == 2
+        await asyncio.sleep(120)
+    assert harness.job_cancel("a") == JobCancel(CancelState.CANCELLED, 4)
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+@in_virtual_time
+async def test_a_clock_that_was_set_back_over_a_restart_delays_no_cancel(attempts: int) -> None:
+    harness = SubmitHarness()
+    harness.put_ended("a", SUBMITTED)
+    ahead = harness.clock.now() + 30 * 86_400
+    harness.store.update(WaitId("a"), job_cancel=JobCancel(attempts=attempts, next_attempt_at=ahead))
+    async with harness.running():
+        await asyncio.sleep(CANCEL_RETRY_DELAYS[attempts] + 0.1)
+    assert harness.jobs.cancelled

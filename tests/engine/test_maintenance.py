@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from engine_harness import PokerHarness, running
 from fakes import fail_first, waiting
 from msgspec.structs import replace
@@ -20,9 +21,14 @@ class MaintenanceHarness(PokerHarness):
     def __init__(self) -> None:
         super().__init__(lambda name, _: Success() if name == "done" else Pending())
         self.sweeps = 0
+        self.store.on_clock_stepped = self.follow_everywhere
         self.maintenance = Maintenance(
             self.store, self.poker, self.clock, retention=3600, after_sweep=self.count_sweep
         )
+
+    def follow_everywhere(self, moved: float) -> None:
+        self.follow_clock(moved)
+        self.maintenance.reanchor(moved)
 
     async def count_sweep(self) -> None:
         self.sweeps += 1
@@ -83,15 +89,63 @@ async def test_progress_is_flushed_once_the_store_accepts_it() -> None:
         assert harness.store.progress_writes == ["w"]
 
 
+@pytest.mark.parametrize("jump", [7200.0, -7200.0])
 @in_virtual_time
-async def test_a_jump_of_the_wall_clock_is_noticed_within_a_second() -> None:
+async def test_a_step_of_the_wall_clock_is_followed_within_a_second_everywhere_at_once(jump: float) -> None:
     async with running_maintenance() as harness:
         harness.add("w", interval=3000, timeout=3600)
+        before, deadline = harness.clock.now(), harness.wait("w").deadline
         await asyncio.sleep(1)
-        harness.clock.jump(7200)
+        harness.clock.jump(jump)
+        assert harness.clock.now() == pytest.approx(before + 1)
         await asyncio.sleep(1)
-        assert harness.state("w") is WaitState.TIMEOUT
-        assert harness.pokes("w") == 2
+        assert harness.clock.now() == pytest.approx(before + 2 + jump)
+        assert harness.wait("w").deadline == pytest.approx(deadline + jump)
+        assert harness.state("w") is WaitState.WAITING
+
+
+@in_virtual_time
+async def test_a_step_of_the_wall_clock_is_followed_once_the_store_accepts_it() -> None:
+    async with running_maintenance() as harness:
+        harness.store.refusing = True
+        before = harness.clock.now()
+        harness.clock.jump(-7200)
+        await asyncio.sleep(10)
+        assert harness.clock.now() == pytest.approx(before + 10)
+        harness.store.refusing = False
+        await asyncio.sleep(3)
+        assert harness.clock.now() == pytest.approx(before + 13 - 7200)
+
+
+@in_virtual_time
+async def test_small_corrections_of_the_wall_clock_are_followed_without_a_step() -> None:
+    async with running_maintenance() as harness:
+        before = harness.clock.now()
+        for _ in range(10):
+            harness.clock.jump(0.9)
+            await asyncio.sleep(1)
+        assert harness.clock.now() == pytest.approx(before + 19)
+
+
+@pytest.mark.parametrize("days", [30, -30])
+@in_virtual_time
+async def test_a_step_of_the_wall_clock_deletes_nothing_before_its_retention(days: int) -> None:
+    async with running_maintenance() as harness:
+        now = harness.clock.now()
+        ended = replace(
+            waiting("old", now), state=WaitState.SUCCESS, outcome=Outcome(WaitState.SUCCESS), finished_at=now
+        )
+        harness.store.put(ended)
+        harness.store.audited = [now]
+        await asyncio.sleep(600)
+        harness.clock.jump(days * 86_400)
+        await asyncio.sleep(2900)
+        assert "old" in harness.store.waits
+        assert harness.store.audited
+        if days > 0:
+            await asyncio.sleep(800)
+            assert not harness.store.waits
+            assert not harness.store.audited
 
 
 @in_virtual_time

@@ -36,6 +36,31 @@ async def test_a_poke_that_goes_on_in_a_task_times_out_by_the_tasks_cancellation
 
 
 @in_virtual_time
+async def test_a_suspended_machine_costs_no_poke_its_time() -> None:
+    """The monotonic clock jumps ahead, and the answer is there to be read."""
+    async with running_poker(lambda *_: after(2.0, Pending()), probe=TasklessProbe) as harness:
+        harness.add("w", request_timeout=5.0, timeout=86_400.0)
+        await asyncio.sleep(1.0)
+        loop = asyncio.get_running_loop()
+        loop._jumping.now += 8 * 3600.0  # type: ignore[attr-defined]
+        await asyncio.sleep(1.5)
+        assert [run.reason for run in harness.live("w").progress.runs] == ["pending"]
+
+
+@in_virtual_time
+async def test_a_poke_that_hangs_over_a_suspend_still_times_out() -> None:
+    async with running_poker(lambda *_: hang(), probe=TasklessProbe) as harness:
+        harness.add("w", request_timeout=5.0, timeout=86_400.0)
+        await asyncio.sleep(1.0)
+        loop = asyncio.get_running_loop()
+        loop._jumping.now += 8 * 3600.0  # type: ignore[attr-defined]
+        await asyncio.sleep(3.5)
+        assert not harness.live("w").progress.runs
+        await asyncio.sleep(1.0)
+        assert [run.reason for run in harness.live("w").progress.runs] == ["timeout"]
+
+
+@in_virtual_time
 async def test_a_cancellation_that_the_poker_did_not_request_is_a_defect_of_the_probe(
     run_poker: RunPoker,
 ) -> None:

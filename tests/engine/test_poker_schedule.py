@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Unreachable
-from waitd.core.waits.wait import WaitState, record_verdict
+from waitd.core.waits.wait import EMPTY_PROGRESS, WaitState, record_verdict
 
 
 @in_virtual_time
@@ -118,38 +118,47 @@ async def test_poke_now_adds_no_second_poke_while_one_is_in_progress(run_poker: 
         assert harness.pokes("w") == 2
 
 
-@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+@pytest.mark.parametrize("jump", [3600.0, -3600.0, 86_400.0 * 30, -86_400.0 * 30])
+@pytest.mark.parametrize("follows", [True, False])
 @in_virtual_time
-async def test_a_jump_of_the_wall_clock_stops_no_poke_and_ends_no_wait_without_one(
-    run_poker: RunPoker, jump: float
+async def test_a_step_of_the_wall_clock_stops_no_poke_and_ends_no_wait_early_or_late(
+    run_poker: RunPoker, jump: float, *, follows: bool
+) -> None:
+    """Whether the step has been followed yet or not."""
+    async with run_poker(lambda *_: Pending()) as harness:
+        harness.add("w", interval=10, timeout=1800)
+        harness.add("distant", interval=3000, timeout=3600)
+        await asyncio.sleep(35)
+        pokes = harness.pokes("w")
+        if follows:
+            harness.jump(jump)
+        else:
+            harness.clock.jump(jump)
+        await asyncio.sleep(40)
+        assert 3 <= harness.pokes("w") - pokes <= 5
+        await asyncio.sleep(1800 - 75 - 1)
+        assert harness.state("w") is WaitState.WAITING
+        await asyncio.sleep(2)
+        assert harness.state("w") is WaitState.TIMEOUT
+        await asyncio.sleep(1800 - 2)
+        assert harness.state("distant") is WaitState.WAITING
+        await asyncio.sleep(2)
+        assert harness.state("distant") is WaitState.TIMEOUT
+
+
+@in_virtual_time
+async def test_a_wall_clock_that_was_set_back_over_a_restart_delays_no_poke_and_no_deadline(
+    run_poker: RunPoker,
 ) -> None:
     async with run_poker(lambda *_: Pending()) as harness:
-        harness.add("short", interval=10, timeout=1800)
-        harness.add("long", interval=10, timeout=86400)
-        await asyncio.sleep(35)
-        before, pokes = harness.clock.now(), harness.pokes("long")
-        harness.clock.jump(jump)
-        harness.poker.reanchor()
-        await asyncio.sleep(40)
-        assert harness.state("long") is WaitState.WAITING
-        assert 3 <= harness.pokes("long") - pokes <= 5
-        if jump > 0:
-            assert harness.state("short") is WaitState.TIMEOUT
-            assert any(time > before + 1 for time in harness.probe.poked_at["short"])
-        else:
-            assert harness.state("short") is WaitState.WAITING
-
-
-@in_virtual_time
-async def test_a_forward_jump_brings_a_distant_deadline_forward(run_poker: RunPoker) -> None:
-    async with run_poker(lambda *_: Pending()) as harness:
-        harness.add("w", interval=3000, timeout=3600)
-        await asyncio.sleep(1)
-        harness.clock.jump(7200)
-        harness.poker.reanchor()
-        await asyncio.sleep(1)
+        ahead = harness.clock.now() + 86_400
+        progress = record_verdict(EMPTY_PROGRESS, Pending(), ahead)
+        stored = replace(waiting("w", ahead, interval=60, timeout=600), progress=progress)
+        harness.poker.adopt(harness.store.put(stored))
+        await asyncio.sleep(61)
+        assert harness.pokes("w") >= 1
+        await asyncio.sleep(540)
         assert harness.state("w") is WaitState.TIMEOUT
-        assert harness.pokes("w") == 2
 
 
 @in_virtual_time

@@ -15,7 +15,7 @@ from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
 from waitd.core.waits.wait import Progress, WaitId
-from waitd.engine.clock import SystemClock
+from waitd.engine.clock import SteadyClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
 from waitd.engine.maintenance import Maintenance, waiting_pages
@@ -48,7 +48,7 @@ class Engine(StoreListener):
         self, settings: Settings, database: Database, parts: Parts, instruments: Instruments
     ) -> None:
         cost = settings.cost
-        self.clock = SystemClock()
+        self.clock = SteadyClock()
         self.instruments = instruments
         self.store = Store(
             database,
@@ -171,6 +171,14 @@ class Engine(StoreListener):
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """See `StoreListener`."""
         self.signals.on_signals(signals)
+
+    def on_clock_stepped(self, moved: float) -> None:
+        """See `StoreListener`."""
+        self.clock.follow(moved)
+        self.poker.reanchor(moved)
+        self.maintenance.reanchor(moved)
+        self.signals.reanchor(moved)
+        self.deliverer.check_soon()
 
     def live_progress(self, wait_id: WaitId) -> Progress | None:
         """See `StoreListener`."""

@@ -259,7 +259,7 @@ async def _run(request: Any, settings: "Settings") -> "Finish":
     from waitd.cli.until_loop import StandaloneWait, run_wait
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.schedule import Pacing
-    from waitd.engine.clock import SystemClock
+    from waitd.engine.clock import SteadyClock
 
     async with open_probes(settings) as probes:
         probe = probes[request.kind]
@@ -267,7 +267,7 @@ async def _run(request: Any, settings: "Settings") -> "Finish":
             target = probe.parse(request.params, namespace="default")
         except InvalidInput as error:
             raise error.below("/params") from None
-        clock = SystemClock()
+        clock = SteadyClock()
         pacing = Pacing(request.poke_interval, request.exponential_backoff, request.max_wait)
         deadline = clock.now() + (request.timeout or settings.default_timeout)
         wait = StandaloneWait(target, pacing, deadline, request.silent_fail)

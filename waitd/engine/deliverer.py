@@ -109,9 +109,14 @@ class Deliverer:
                 queue.more = True
                 queue.changed.set()
 
+    def check_soon(self) -> None:
+        """Checks the outbox now, because the wall clock has stepped."""
+        self._check_by(self._clock.monotonic())
+
     async def run(self) -> None:
         """Delivers until it is cancelled."""
         async with anyio.create_task_group() as tasks:
+            await self._clamp_attempts()
             while True:
                 try:
                     await self._check_outbox()
@@ -120,6 +125,13 @@ class Deliverer:
                     self._next_check = self._clock.monotonic() + RETRY_PAUSE
                 self._open_queues(tasks)
                 await self._clock.sleep_until(self._next_check, self._wakeup)
+
+    async def _clamp_attempts(self) -> None:
+        """Brings forward what is due too late, because the clock was set back before the start."""
+        try:
+            await self._store.clamp_attempts()
+        except StoreUnavailable as error:
+            log.warning("outbox_not_clamped", error=str(error))
 
     async def _check_outbox(self) -> None:
         """Wakes destinations whose retries are due, and schedules the next check."""

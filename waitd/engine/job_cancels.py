@@ -29,6 +29,7 @@ from waitd.core.waits.submission import (
     SubmitUncertain,
     after_cancel,
     after_submit,
+    next_cancel_at,
     retry_cancel,
 )
 from waitd.core.waits.wait import WaitId
@@ -80,7 +81,7 @@ class JobCancels:
 
     def on_finished(self, wait: StoredWait) -> None:
         """Schedules the cancelling of an ended wait's job, if it is requested."""
-        due = None if wait.job_cancel is None else wait.job_cancel.next_attempt_at
+        due = None if wait.job_cancel is None else next_cancel_at(wait.job_cancel, self._clock.now())
         if due is None or wait.id in self._known:
             return
         self._known.add(wait.id)

@@ -9,8 +9,9 @@ import anyio
 import structlog
 
 from waitd.core.errors import StoreUnavailable
+from waitd.core.waits.retention import RetentionHorizon
 from waitd.core.waits.wait import WaitId
-from waitd.engine.clock import Clock
+from waitd.engine.clock import FollowingClock
 from waitd.engine.poker import Poker
 from waitd.ports import MaintenanceStore, PokerStore, StoredWait
 
@@ -18,8 +19,6 @@ log = structlog.get_logger(__name__)
 
 #: How often the loop's lag and the clock are measured, in seconds.
 BEAT = 0.25
-#: A wall clock that moves by more than this against the monotonic one has jumped, in seconds.
-MAX_DRIFT = 1.0
 #: A pause of the event loop that is logged, in seconds.
 LOGGED_LAG = 1.0
 FLUSH_SECONDS = 1.0
@@ -42,7 +41,7 @@ class Maintenance:
         self,
         store: MaintainedStore,
         poker: Poker,
-        clock: Clock,
+        clock: FollowingClock,
         *,
         retention: float,
         after_sweep: Callable[[], Awaitable[None]],
@@ -50,7 +49,7 @@ class Maintenance:
         self._store = store
         self._poker = poker
         self._clock = clock
-        self._retention = retention
+        self._horizon = RetentionHorizon(retention)
         self._after_sweep = after_sweep
         self._pauses: deque[float] = deque([0.0], maxlen=round(1 / BEAT))
         self._missing: frozenset[WaitId] = frozenset()
@@ -69,7 +68,6 @@ class Maintenance:
 
     async def _watch(self) -> None:
         clock, never = self._clock, asyncio.Event()
-        offset = clock.now() - clock.monotonic()
         while True:
             expected = clock.monotonic() + BEAT
             await clock.sleep_until(expected, never)
@@ -77,11 +75,24 @@ class Maintenance:
             self._pauses.append(late)
             if late > LOGGED_LAG:
                 log.warning("event_loop_blocked", seconds=round(late, 3), held=self._poker.held)
-            moved = clock.now() - clock.monotonic() - offset
-            offset += moved
-            if abs(moved) > MAX_DRIFT:
-                log.warning("wall_clock_jumped", seconds=round(moved, 3))
-                self._poker.reanchor()
+            if moved := clock.moved():
+                await self._follow_clock(moved)
+
+    async def _follow_clock(self, moved: float) -> None:
+        """Moves all schedules with the wall clock: the store's first, whose listener does the rest.
+
+        While the store cannot be written, the time that was goes on.
+        """
+        try:
+            await self._store.shift_schedules(moved)
+            log.warning("wall_clock_jumped", seconds=round(moved, 3))
+        except StoreUnavailable as error:
+            log.warning("schedules_not_moved", seconds=round(moved, 3), error=str(error))
+            await self._clock.sleep(FLUSH_SECONDS)
+
+    def reanchor(self, moved: float) -> None:
+        """Keeps what is kept for the retention, although the wall clock stepped by `moved`."""
+        self._horizon.reanchor(moved, self._clock.monotonic())
 
     async def _flush(self) -> None:
         buffer, clock = self._poker.progress_buffer, self._clock
@@ -115,7 +126,7 @@ class Maintenance:
             log.warning("waits_not_held", waits=len(lost))
             async for page in waiting_pages(self._store):
                 self._poker.adopt(wait for wait in page if wait.id in lost)
-        before = self._clock.now() - self._retention
+        before = self._horizon.before(self._clock.now(), self._clock.monotonic())
         while pruned := await self._store.prune(before, PAGE_ROWS):
             log.info("pruned", waits=pruned)
         while pruned := await self._store.prune_audit(before, PAGE_ROWS):

@@ -17,6 +17,9 @@ from waitd.metrics import Instruments
 #: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much
 #: at most.
 TIMEOUT_CHECK_SECONDS = 0.05
+#: A check that is later than this was held up: the machine was suspended, or the loop was blocked.
+#: The answers that came meanwhile are not read yet, so the pokes in progress get that time back.
+HELD_UP_SECONDS = 1.0
 #: The most pokes started in one turn of the event loop; everything else needs its turn soon.
 STARTS_PER_TURN = 100
 
@@ -137,8 +140,12 @@ class PokeDispatcher:
         while True:
             if not self._attempts:
                 await self._clock.sleep_until(inf, self._poke_started)
+            expected = self._clock.monotonic() + TIMEOUT_CHECK_SECONDS
             await self._clock.sleep(TIMEOUT_CHECK_SECONDS)
             now = self._clock.monotonic()
+            if now - expected > HELD_UP_SECONDS:
+                for attempt in self._attempts:
+                    attempt.cutoff += now - expected
             for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
                 attempt.expire()
 

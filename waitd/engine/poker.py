@@ -171,6 +171,8 @@ class Poker:
             for wait in waits:
                 if wait.id not in self._held:
                     held = self._factory.create(wait)
+                    # The wall clock may have been set back since the wait was accepted.
+                    held.deadline = min(held.deadline, now + wait.spec.timeout)
                     self._held[wait.id] = held
                     due = self._next_due(held, now) if held.progress.runs else now
                     listens = held.kind.has_topics or wait.spec.wake_on is not None
@@ -187,10 +189,10 @@ class Poker:
         """Returns when an adopted wait is poked again, in Unix seconds."""
         if now >= held.deadline:
             return now
-        runs = held.progress.runs
         interval = held.pacing.poke_interval
-        due = next_grid_point(held.phase, interval, runs[-1].last_at - interval, now)
-        if runs[-1].last_at + interval <= now:
+        last_at = min(held.progress.runs[-1].last_at, now)  # the clock may have been set back
+        due = next_grid_point(held.phase, interval, last_at - interval, now)
+        if last_at + interval <= now:
             due = min(due, now + held.phase * CATCH_UP_SECONDS)
         return min(due, held.deadline)
 
@@ -203,13 +205,15 @@ class Poker:
             self._news.discard(wait_id)
             self.listeners.remove(held)
 
-    def reanchor(self) -> None:
-        """After a clock jump, brings forward waits whose deadline precedes their next poke."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
+    def reanchor(self, moved: float) -> None:
+        """Moves the deadlines with a wall clock that stepped by `moved` seconds.
+
+        When each wait is due is monotonic and stays.
+        """
         for held in self._held.values():
-            deadline = monotonic + max(0.0, held.deadline - now)
-            if held.idle and held.due > deadline:
-                self._schedule(held, deadline)
+            held.deadline += moved
+            if held.quiet_until is not None:
+                held.quiet_until += moved
 
     def bytes_each(self, sample: int) -> float:
         """Estimates the bytes of a held wait from `sample` waits; 0 when none is held."""

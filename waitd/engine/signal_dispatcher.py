@@ -7,6 +7,7 @@ object.
 
 from collections.abc import Sequence
 
+from waitd.core.waits.retention import RetentionHorizon
 from waitd.engine.clock import Clock
 from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.engine.poker import Poker
@@ -35,7 +36,7 @@ class SignalDispatcher:
         self._listeners: Listeners = poker.listeners
         self._clock = clock
         self._instruments = instruments
-        self._retention = retention
+        self._horizon = RetentionHorizon(retention)
 
     async def load(self) -> None:
         """Loads the keys of stored signals; called before the first wait is held.
@@ -73,9 +74,13 @@ class SignalDispatcher:
         self._instruments.wakeups.labels(source).inc(len(wait_ids))
         return len(wait_ids)
 
+    def reanchor(self, moved: float) -> None:
+        """Keeps signals for the retention, although the wall clock stepped by `moved` seconds."""
+        self._horizon.reanchor(moved, self._clock.monotonic())
+
     async def prune(self) -> None:
         """Deletes signals that are older than the retention. Raises StoreUnavailable."""
-        before = self._clock.now() - self._retention
+        before = self._horizon.before(self._clock.now(), self._clock.monotonic())
         while deleted := await self._store.prune_signals(before, PRUNE_ROWS):
             for key in deleted:
                 if self._listeners.signalled_at.get(key, before) < before:

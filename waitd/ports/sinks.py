@@ -70,6 +70,12 @@ class OutboxStore(Protocol):
     ) -> Sequence[OutboxItem]:
         """Up to `limit` due deliveries, the longest due first, except those in `exclude`."""
 
+    async def clamp_attempts(self) -> None:
+        """Brings forward retries that are due later than their own delay from now.
+
+        The wall clock was set back while the daemon was down. Raises StoreUnavailable.
+        """
+
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         """Saves the result of an attempt, unless the delivery is no longer queued.
 

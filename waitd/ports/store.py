@@ -203,6 +203,12 @@ class MaintenanceStore(Protocol):
         Raises StoreUnavailable.
         """
 
+    async def shift_schedules(self, moved: float) -> None:
+        """Moves what is scheduled by the wall clock, which has stepped by `moved` seconds.
+
+        With its commit, the listener's `on_clock_stepped` is called. Raises StoreUnavailable.
+        """
+
     async def check_writable(self) -> None:
         """Commits something small. Raises StoreUnavailable."""
 

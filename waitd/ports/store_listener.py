@@ -32,6 +32,12 @@ class StoreListener:
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Signals are stored."""
 
+    def on_clock_stepped(self, moved: float) -> None:
+        """The schedules on disk were moved with a wall clock that stepped by `moved` seconds.
+
+        From now on, the store's `now` must be that of the new clock.
+        """
+
     def live_progress(self, wait_id: WaitId) -> Progress | None:  # noqa: ARG002 - for subclasses
         """The progress of a held wait that is being cancelled or superseded, else None."""
         return None

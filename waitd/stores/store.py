@@ -39,6 +39,7 @@ from waitd.stores.operations import insert, signals
 from waitd.stores.operations.commands import (
     Cancel,
     CheckWritable,
+    ClampAttempts,
     DeleteApiKeys,
     FinishWait,
     PruneAudit,
@@ -53,6 +54,7 @@ from waitd.stores.operations.commands import (
     SaveOverhead,
     SaveProgress,
     SaveSubmission,
+    ShiftSchedules,
 )
 from waitd.stores.operations.transaction import CostRules, StoreRules
 from waitd.stores.queries import administration, airflow_waits, costs, deliveries, event_log, waits
@@ -213,6 +215,14 @@ class Store:
     async def save_overhead(self, measured: MeasuredUsage) -> None:
         """See `MaintenanceStore`."""
         await self._writer.execute(SaveOverhead(measured))
+
+    async def shift_schedules(self, moved: float) -> None:
+        """See `MaintenanceStore`."""
+        await self._writer.execute(ShiftSchedules(moved))
+
+    async def clamp_attempts(self) -> None:
+        """See `OutboxStore`."""
+        await self._writer.execute(ClampAttempts())
 
     async def check_writable(self) -> None:
         """See `MaintenanceStore`."""

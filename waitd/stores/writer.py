@@ -26,11 +26,13 @@ from waitd.stores.operations import (
     maintenance,
     outbox,
     redelivery,
+    schedules,
     signals,
 )
 from waitd.stores.operations.commands import (
     Cancel,
     CheckWritable,
+    ClampAttempts,
     Command,
     DeleteApiKeys,
     FinishWait,
@@ -47,6 +49,7 @@ from waitd.stores.operations.commands import (
     SaveProgress,
     SaveSignal,
     SaveSubmission,
+    ShiftSchedules,
 )
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 
@@ -167,6 +170,8 @@ class Writer:
             await signals.prune(transaction, commands[PruneSignals])
             costs.save_overhead(transaction, commands[SaveOverhead])
             await maintenance.prune(transaction, commands[PruneWaits])
+            schedules.shift(transaction, commands[ShiftSchedules])
+            schedules.clamp(transaction, commands[ClampAttempts])
             maintenance.check_writable(transaction, commands[CheckWritable])
         return transaction
 
@@ -185,6 +190,8 @@ class Writer:
             _answer(group[0], error)
 
     async def _notify(self, transaction: Transaction) -> None:
+        if transaction.clock_moved:
+            _tell(self._listener.on_clock_stepped, transaction.clock_moved)
         """Tells the listener what is on disk now. In a daemon it is `waitd.app.engine.Engine`."""
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):
             _tell(self._listener.on_inserted, waits)

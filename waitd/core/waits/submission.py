@@ -337,6 +337,18 @@ def after_cancel(before: JobCancel, answer: CancelAnswer, now: float) -> JobCanc
             assert_never(answer)
 
 
+def next_cancel_at(cancel: JobCancel, now: float) -> float | None:
+    """When a stored cancel is due; None if no attempt follows.
+
+    One that is due later than any delay allows is due after its own delay: the wall clock was set
+    back meanwhile.
+    """
+    due = cancel.next_attempt_at
+    if due is None or due <= now + (CANCEL_RETRY_DELAYS[-1] if cancel.attempts else 0.0):
+        return due
+    return now + CANCEL_RETRY_DELAYS[min(cancel.attempts, len(CANCEL_RETRY_DELAYS) - 1)]
+
+
 def retry_cancel(before: JobCancel, message: str, now: float, retry_after: float | None = None) -> JobCancel:
     """The cancel after a failed attempt: pending again, or failed after the last attempt."""
     attempts = before.attempts + 1

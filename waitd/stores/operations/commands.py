@@ -1,6 +1,7 @@
 """The commands that can be queued for the writer, each with the future that its caller awaits."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -179,6 +180,25 @@ class SaveOverhead(Command[None]):
     """Adds usage that belongs to no wait to today's costs."""
 
     measured: MeasuredUsage
+
+
+@dataclass(slots=True, eq=False)
+class ShiftSchedules(Command[None]):
+    """Moves what is scheduled by the wall clock, which has stepped by `moved` seconds.
+
+    It is a group of its own: the clock steps with its commit, between two transactions.
+    """
+
+    moved: float
+
+    @property
+    def rows(self) -> int:
+        return sys.maxsize
+
+
+@dataclass(slots=True, eq=False)
+class ClampAttempts(Command[None]):
+    """Brings forward retries that are scheduled later than their own delay from now."""
 
 
 @dataclass(slots=True, eq=False)

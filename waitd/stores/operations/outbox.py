@@ -34,6 +34,9 @@ _SAVE_ATTEMPT = bulk.update(
     ("id", "state", "attempts", "next_attempt_at", "last_error", "last_attempt_at"),
     "deliveries.state = 'queued'",
 )
+#: An attempt that is this far in the future was made before the wall clock was set back, in
+#: seconds.
+_MIN_AHEAD = 5.0
 #: The destination of a sink that cannot be parsed now; the deliverer's attempt reports the reason.
 UNKNOWN_DESTINATION = "nowhere"
 
@@ -97,15 +100,22 @@ def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> N
 
 def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:
     """Saves the results of attempts, except of deliveries that are no longer queued."""
+    now = transaction.now
     rows = [
         (
             command.delivery_id,
             command.after.state.value,
             command.after.attempts,
-            command.after.next_attempt_at,
+            _rebased(command.after.next_attempt_at, command.at, now),
             command.after.last_error,
-            command.at,
+            min(command.at, now),
         )
         for command in commands
     ]
     bulk.defer(transaction.connection, _SAVE_ATTEMPT, rows)
+
+
+def _rebased(next_attempt_at: float | None, attempted_at: float, now: float) -> float | None:
+    """When to try again, if the wall clock was set back after the attempt: as long from now."""
+    ahead = attempted_at - now
+    return next_attempt_at if next_attempt_at is None or ahead < _MIN_AHEAD else next_attempt_at - ahead

@@ -78,6 +78,7 @@ class Transaction:
         finished: waits that ended, with the destinations of their deliveries.
         redelivered: destinations of deliveries that were queued again.
         signals: signals that were saved.
+        clock_moved: how far the schedules were moved with the wall clock, in seconds.
     """
 
     connection: ConnectionThread
@@ -90,6 +91,7 @@ class Transaction:
     finished: list[StoredOutcome] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
     signals: list[Signal] = field(default_factory=list)
+    clock_moved: float = 0.0
 
     def with_live_progress(self, wait: StoredWait) -> StoredWait:
         """The wait with its progress up to the last poke; its row may be a minute older."""
