@@ -6,7 +6,7 @@ cel-spec's `syntax.proto` and `checked.proto`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -15,6 +15,10 @@ from typing import NamedTuple
 _INDEX = "_[_]"
 #: Repetition counts and Unicode classes make a large automaton of a short pattern.
 _LARGE_PATTERN = re.compile(r"\{|\\[pP]")
+#: The methods of timestamps whose argument is a time zone.
+_TIME_ZONE_METHODS = re.compile(r"get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Millis|S)econds)")
+#: A name of the IANA database, or an offset. CEL opens a file with the name, so a path is refused.
+_TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*|[+-]?[0-9]{2}:[0-9]{2}")
 
 
 class _Kind(IntEnum):
@@ -95,9 +99,12 @@ class ExpressionAnalysis:
         nested: whether one comprehension runs inside another.
         building: the number of loops that build a list, which this CEL does in quadratic time.
         outer: mentions of variables inside loops, which are converted once per element.
-        joins: whether it adds or concatenates outside a loop.
+        growth: how many times larger than its input the list may be that its loops build one from
+            the other: each may name an element several times.
+        joins: whether it adds or concatenates outside a loop, or puts values into a list or map.
         matches: whether it matches a regular expression.
         large_pattern: whether a pattern may be large, is not a literal, or is matched in a loop.
+        unknown_zone: whether a time zone is not a literal, or not the name of one.
     """
 
     paths: dict[str, set[Path]] = field(default_factory=dict)
@@ -105,9 +112,12 @@ class ExpressionAnalysis:
     nested: bool = False
     building: int = 0
     outer: int = 0
+    growth: int = 1
     joins: bool = False
     matches: bool = False
     large_pattern: bool = False
+    unknown_zone: bool = False
+    _mentions: int = 0
 
     def visit(self, node: Node, shadowed: frozenset[str], depth: int) -> None:
         """Adds a node inside `depth` loops, where loop variables shadow these names."""
@@ -120,25 +130,34 @@ class ExpressionAnalysis:
             case _Kind.CALL:
                 self._call(base.data, shadowed, depth)
             case _Kind.LIST:
-                for element in _all(base.data, 1):
-                    self.visit(_node(element), shadowed, depth)
+                self._elements(_all(base.data, 1), shadowed, depth)
             case _Kind.STRUCT:
-                for entry in _all(base.data, 2):
-                    for part in (*_all(entry, 3), *_all(entry, 4)):
-                        self.visit(_node(part), shadowed, depth)
+                parts = ((*_all(entry, 3), *_all(entry, 4)) for entry in _all(base.data, 2))
+                self._elements([part for entry in parts for part in entry], shadowed, depth)
             case _Kind.CONST | _Kind.SELECT:  # _unwind never stops at a select
                 pass
 
     def _mention(self, name: str, path: Path, shadowed: frozenset[str], depth: int) -> None:
         if name in shadowed:
+            self._mentions += 1
             return
         # A leading dot names the variable itself, even where a loop variable has the same name.
         self.paths.setdefault(name.removeprefix("."), set()).add(path)
         self.outer += depth > 0
 
+    def _elements(self, parts: Sequence[bytes], shadowed: frozenset[str], depth: int) -> None:
+        nodes = [_node(part) for part in parts]
+        self.joins |= not depth and any(node.kind is not _Kind.CONST for node in nodes)
+        for node in nodes:
+            self.visit(node, shadowed, depth)
+
     def _call(self, data: bytes, shadowed: frozenset[str], depth: int) -> None:
         function = _first(data, 2).decode()
-        parts = [_node(part) for part in (*_all(data, 1), *_all(data, 3))]
+        receiver, arguments = _all(data, 1), _all(data, 3)
+        parts = [_node(part) for part in (*receiver, *arguments)]
+        if receiver and arguments and _TIME_ZONE_METHODS.fullmatch(function):
+            zone = _string(parts[-1])
+            self.unknown_zone |= zone is None or _TIME_ZONE.fullmatch(zone) is None
         if function == "matches":
             pattern = _string(parts[-1])
             self.matches = True
@@ -153,11 +172,15 @@ class ExpressionAnalysis:
         self.nested |= depth > 0
         names = {_first(data, number).decode() for number in (1, 3, 8) if _all(data, number)}
         start = _node(_first(data, 4))
-        self.building += start.kind is _Kind.LIST
+        builds = start.kind is _Kind.LIST
+        self.building += builds
         for outside in (_node(_first(data, 2)), start):
             self.visit(outside, shadowed, depth)
+        self._mentions = 0
         for inside in (_first(data, 5), _first(data, 6)):
             self.visit(_node(inside), shadowed | names, depth + 1)
+        # One mention is that of the list being built.
+        self.growth *= max(1, self._mentions - 1) if builds else 1
         self.visit(_node(_first(data, 7)), shadowed | names, depth)
 
 

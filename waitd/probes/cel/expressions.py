@@ -23,6 +23,8 @@ MAX_SOURCE = 1024
 INLINE_COST = 256 * 1024
 #: The cost of an expression that is never evaluated in the event loop.
 UNBOUNDED = 1 << 62
+#: Loops may make their input this many times larger in the event loop.
+_MAX_GROWTH = 64
 
 Type = cel.Type
 
@@ -56,6 +58,7 @@ class CelEnvironment:
 
     def __init__(self, variables: Mapping[str, cel.Type]) -> None:
         self._env = cel.NewEnv(variables=dict(variables))
+        self._variables = frozenset(variables)
         #: Cached by source: a hundred thousand waits mostly share a few expressions.
         self.compile = lru_cache(maxsize=4096)(self._compile)
 
@@ -68,15 +71,21 @@ class CelEnvironment:
         _check_text(source)
         try:
             compiled = self._env.compile(source)
+            serialized, type_name = compiled.serialize(), compiled.return_type().name()
         except RuntimeError as error:
             raise ValueError(_compile_errors(str(error))) from None
-        serialized = compiled.serialize()
         analysis = analyze(serialized)
         if analysis.nested:
             raise ValueError(
                 "comprehensions (all, exists, map, filter, …) cannot be nested; use one per expression"
             )
-        return Expression(source, compiled, analysis, compile_fast(root_node(serialized)))
+        if analysis.unknown_zone:
+            raise ValueError("a time zone must be a literal such as 'Europe/Berlin' or '+02:00'")
+        names = analysis.paths.keys()
+        # Types and enum values are names, too: CEL knows their values.
+        fast_path = compile_fast(root_node(serialized)) if names <= self._variables else None
+        analysis.paths = {name: analysis.paths[name] for name in names & self._variables}
+        return Expression(source, compiled, type_name, analysis, fast_path)
 
     def problem(self, source: str, expected: str | None = None) -> str | None:
         """Returns what is wrong with an expression, or None.
@@ -117,6 +126,7 @@ class Expression:
         self,
         source: str,
         compiled: cel.Expression,
+        type_name: str,
         analysis: ExpressionAnalysis,
         fast_path: FastEvaluator | None,
     ) -> None:
@@ -126,7 +136,7 @@ class Expression:
         self._analysis = analysis
         self._trees: Final = tuple((name, _field_tree(paths)) for name, paths in analysis.paths.items())
         self.names = frozenset(analysis.paths)
-        self.type_name = compiled.return_type().name()
+        self.type_name = type_name
 
     def evaluate(self, variables: Any) -> Any:
         """Returns the value, or an `ErrorValue`.
@@ -141,14 +151,16 @@ class Expression:
         data = {name: prune(getattr(variables, name), tree) for name, tree in self._trees}
         try:
             result = self._compiled.eval(data=data)
-        except RuntimeError as error:  # the iteration budget is spent, or a text is not Unicode
+            value = result.value()
+            if value is True or value is False:  # the most common case: asking for the type costs as much again
+                return value
+            if result.type() == cel.Type.ERROR:
+                return ErrorValue(_one_line(str(value)))
+            return result.plain_value()
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - also the iteration budget, and values CEL does not know
             return ErrorValue(_one_line(str(error)))
-        value = result.value()
-        if value is True or value is False:  # the most common case: asking for the type costs as much again
-            return value
-        if result.type() == cel.Type.ERROR:
-            return ErrorValue(_one_line(str(value)))
-        return result.plain_value()
 
     def weight(self, variables: Any, container: int) -> int:
         """The size in bytes of what it names: a string's length, `container` for a list or map."""
@@ -162,7 +174,7 @@ class Expression:
             items: the most elements that a list or map in the input can have.
         """
         analysis, length = self._analysis, len(self.source)
-        if analysis.large_pattern:
+        if analysis.large_pattern or analysis.growth > _MAX_GROWTH:
             return UNBOUNDED
         total = weight * length // (1 if analysis.loops or analysis.joins or analysis.matches else 16)
         elements = items + length // 2  # the expression itself may contain a list
@@ -225,5 +237,5 @@ def _compile_errors(error: str) -> str:
 
 def _one_line(error: str) -> str:
     """CEL's message on one line, without status codes: `Key not found in map : "b"`."""
-    text = re.sub(r"^[A-Z_]+: (ERROR: <input>:-1:-1: )?| \[[A-Z_]+\]$", "", error.strip())
+    text = re.sub(r"^[A-Z_]+: |ERROR: <input>:-1:-1: | \[[A-Z_]+\]$", "", error.strip())
     return " ".join(text.split())[:120]
