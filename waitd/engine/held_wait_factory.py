@@ -42,8 +42,10 @@ class HeldWaitFactory:
                 pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
-            probe = UnknownTarget(f"This waitd does not understand the wait: {error}")
-            kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
+            kind, target = self._unknown(spec.kind, str(error))
+        except Exception as error:  # a defect met in one wait is no other's
+            log.exception("wait_not_understood", wait_id=wait.id, kind=spec.kind)
+            kind, target = self._unknown(spec.kind, f"{type(error).__name__}, see the daemon's log")
         return HeldWait(
             wait.id,
             kind,
@@ -54,6 +56,10 @@ class HeldWaitFactory:
             spec.silent_fail,
             wait.progress,
         )
+
+    def _unknown(self, kind: str, why: str) -> tuple[ProbeKind, Target]:
+        probe = UnknownTarget(f"This waitd does not understand the wait: {why}")
+        return ProbeKind(kind, probe, self._instruments), probe
 
     def _target(self, wait: StoredWait) -> tuple[ProbeKind, Target]:
         """Raises InvalidInput when this daemon cannot poke the wait."""

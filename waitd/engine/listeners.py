@@ -8,13 +8,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from waitd.engine.held_wait import HeldWait
 from waitd.ports import StoredWait, Topic
+
+log = structlog.get_logger(__name__)
 
 #: The channel of signals.
 SIGNAL = "signal"
 
 Matches = Callable[[str], bool]
+
+
+def _match(matches: Matches, name: str) -> bool:
+    """Whether a pattern matches; True after a defect, since a needless poke does no harm."""
+    try:
+        return matches(name)
+    except Exception:
+        log.exception("pattern_not_matched")
+        return True
 
 
 @dataclass(slots=True)
@@ -65,7 +78,7 @@ class _ChannelListeners:
         for length in self.prefix_lengths:
             if length <= len(name):
                 waits = self.patterns.get(name[:length], {})
-                yield from (wait_id for wait_id, matches in waits.items() if matches(name))
+                yield from (wait_id for wait_id, matches in waits.items() if _match(matches, name))
 
     @property
     def empty(self) -> bool:

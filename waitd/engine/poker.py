@@ -14,6 +14,7 @@ from math import inf
 from sys import getsizeof
 
 import anyio
+import structlog
 
 from waitd.core.waits.schedule import next_grid_point
 from waitd.core.waits.step import Finish, step
@@ -26,12 +27,14 @@ from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
 from waitd.engine.origins import Origins
 from waitd.engine.outcome_writer import OutcomeWriter
-from waitd.engine.poke_attempt import PokeAttempt
+from waitd.engine.poke_attempt import PROBE_FAILED, PokeAttempt
 from waitd.engine.poke_dispatcher import PokeDispatcher
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
 from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
+
+log = structlog.get_logger(__name__)
 
 #: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
 #: by their phase.
@@ -111,7 +114,7 @@ class Poker:
 
     def _waiting_on(self, held: HeldWait, due: float) -> WaitingOn:
         """`due` is when the wait was or will be due, in Unix seconds."""
-        origin = self._origins.get(held.kind.probe.origin(held.target))
+        origin = self._origins.get(_origin(held))
         stage, held_up_by = "scheduled", None
         if held.ended:
             stage = "ending"
@@ -263,7 +266,7 @@ class Poker:
             elif held.queued or held.in_flight:  # an alarm before the deadline
                 self._set_alarm(held, now)
             else:
-                origins.add(held, held.kind.probe.origin(held.target))
+                origins.add(held, _origin(held))
                 queued.append(held)
         self._dispatcher.start_queued()
         held_up, soon = [held for held in queued if held.queued], now + ALARM_SECONDS
@@ -295,7 +298,12 @@ class Poker:
         started_at = now - elapsed  # computed, since the wall clock may have jumped during the poke
         for held, verdict in zip(group, verdicts, strict=True):
             start = max(started_at, held.deadline) if attempt.final else started_at
-            self._apply(held, verdict, start, now, monotonic)
+            try:
+                self._apply(held, verdict, start, now, monotonic)
+            except Exception:  # a defect met in one wait is no other's
+                log.exception("verdict_not_applied", wait_id=held.id)
+                held.in_flight += 1
+                self._apply(held, PROBE_FAILED, start, now, monotonic)
 
     def _apply(
         self, held: HeldWait, verdict: Verdict, started_at: float, now: float, monotonic: float
@@ -328,3 +336,12 @@ class Poker:
         limit = self._clock.monotonic() + grace
         while (self._dispatcher.in_progress or self.outcomes.pending) and self._clock.monotonic() < limit:
             await self._dispatcher.wait_for_end(min(limit, self._clock.monotonic() + 0.05))
+
+
+def _origin(held: HeldWait) -> str:
+    """Returns the origin of a wait's target; after a defect, one of its own."""
+    try:
+        return held.kind.probe.origin(held.target)
+    except Exception:
+        log.exception("origin_not_found", wait_id=held.id)
+        return f"wait {held.id}"

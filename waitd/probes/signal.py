@@ -1,5 +1,6 @@
 """The kind `signal`: waits for `POST /v1/signals/KEY`. It is not polled; each signal pokes it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from waitd.models import Key, Strict, parse_model
 from waitd.ports import Pokeable, Probe, Topic
 from waitd.probes.cel.evaluation import evaluate_message, evaluate_payload
 from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, Type
-from waitd.probes.cel.workers import WORKERS, run_in_worker
+from waitd.probes.cel.judging import judge_each
+from waitd.probes.cel.workers import WORKERS, run_in_worker, worker_timeout
 
 SIGNAL_ENV = CelEnvironment({"payload": Type.DYN})
 
@@ -94,6 +96,7 @@ class SignalProbe(Probe):
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Reads the signals once for waits with equal keys; returns a verdict for each."""
         targets: list[SignalTarget] = [pokeable.target for pokeable in group]
+        deadline = asyncio.get_running_loop().time() + SignalTarget.request_timeout
         if self._read is None:
             return [NO_DAEMON] * len(targets)
         try:
@@ -102,23 +105,25 @@ class SignalProbe(Probe):
             return [NOT_READABLE] * len(targets)
         if not payloads:
             return [NO_SIGNAL] * len(targets)
-        verdicts: dict[ConditionSources, Verdict] = {}
-        for conditions in {target.conditions: None for target in targets}:
-            verdicts[conditions] = await self._evaluate(conditions, payloads)
+        verdicts = await judge_each(
+            dict.fromkeys(target.conditions for target in targets),
+            lambda conditions, sharers: self._evaluate(conditions, payloads, deadline, sharers),
+        )
         return [verdicts[target.conditions] for target in targets]
 
-    async def _evaluate(self, conditions: ConditionSources, payloads: Sequence[Any]) -> Verdict:
+    async def _evaluate(
+        self, conditions: ConditionSources, payloads: Sequence[Any], deadline: float, sharers: int
+    ) -> Verdict:
+        """`deadline` is in the loop's time. `sharers` evaluations share the remaining time."""
         size = len(orjson.dumps(payloads))
         expressions = (SIGNAL_ENV.compile(source) for source in conditions if source is not None)
         if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
             return evaluate_signals(conditions, payloads)
         try:
-            verdict: Verdict = await run_in_worker(
-                evaluate_signals, conditions, payloads, limiter=self._limiter
-            )
-        except (BrokenWorkerProcess, MemoryError):
+            async with worker_timeout(deadline - asyncio.get_running_loop().time(), sharers):
+                return await run_in_worker(evaluate_signals, conditions, payloads, limiter=self._limiter)
+        except (TimeoutError, BrokenWorkerProcess, MemoryError):
             return TOO_SLOW
-        return verdict
 
 
 def evaluate_signals(conditions: ConditionSources, payloads: Sequence[Any]) -> Verdict:

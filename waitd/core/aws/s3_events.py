@@ -38,7 +38,7 @@ def created_objects(event: Any) -> Iterator[CreatedObject]:
 def _from_sns(text: str) -> Iterator[CreatedObject]:
     try:
         inner = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     # One level only: S3 never wraps a notification twice.
     if isinstance(inner, dict) and inner.get("Type") != "Notification":

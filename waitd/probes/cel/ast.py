@@ -16,7 +16,9 @@ _INDEX = "_[_]"
 #: Repetition counts and Unicode classes make a large automaton of a short pattern.
 _LARGE_PATTERN = re.compile(r"\{|\\[pP]")
 #: The methods of timestamps whose argument is a time zone.
-_TIME_ZONE_METHODS = re.compile(r"get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Millis|S)econds)")
+_TIME_ZONE_METHODS = re.compile(
+    r"get(FullYear|Month|Date|DayOf(Month|Week|Year)|Hours|Minutes|(Millis|S)econds)"
+)
 #: A name of the IANA database, or an offset. CEL opens a file with the name, so a path is refused.
 _TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*|[+-]?[0-9]{2}:[0-9]{2}")
 

@@ -152,7 +152,7 @@ class Expression:
         try:
             result = self._compiled.eval(data=data)
             value = result.value()
-            if value is True or value is False:  # the most common case: asking for the type costs as much again
+            if value is True or value is False:  # most are; asking for the type costs as much again
                 return value
             if result.type() == cel.Type.ERROR:
                 return ErrorValue(_one_line(str(value)))

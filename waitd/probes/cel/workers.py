@@ -13,6 +13,8 @@ WORKERS = 2
 #: The address space of a worker, in bytes: an expression can build values far larger than its
 #: input.
 WORKER_MEMORY = 1 << 30
+#: The longest that a worker evaluates one expression, in seconds: others wait for the worker.
+WORKER_SECONDS = 10.0
 #: The share of a poke's remaining time that workers get, so that their verdict comes before the
 #: poke times out.
 _WORKER_SHARE = 0.9
@@ -40,7 +42,7 @@ def worker_timeout(left: float, sharers: int) -> asyncio.Timeout:
         left: the time left, in seconds.
         sharers: how many evaluations are left, this one included.
     """
-    return asyncio.timeout(max(left * _WORKER_SHARE / sharers, 0.0))
+    return asyncio.timeout(min(max(left * _WORKER_SHARE / sharers, 0.0), WORKER_SECONDS))
 
 
 def _limit_memory(function: Callable[..., _Result], *args: Any) -> _Result:

@@ -14,12 +14,10 @@ from waitd.probes.cel.evaluation import (
     ResponseVariables,
     lowercase_headers,
 )
+from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import WORKERS, run_in_worker, worker_timeout
 from waitd.probes.transport.client import HttpAnswer, HttpClient
 from waitd.probes.transport.response import Http1Response
-
-#: The event loop gets a turn after this many different conditions.
-_CONDITIONS_PER_TURN = 8
 
 TOO_LARGE = Unreachable("too_large", "A condition needs the body, and it is over 1 MiB.")
 TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time or memory for this body.")
@@ -78,17 +76,16 @@ class AnswerEvaluator:
         """Evaluates any answer for a group of waits, each of the different conditions once."""
         different = list(dict.fromkeys(group))
         response, cut_off = await self._read(answer, different)
-        verdicts: dict[Conditions, Evaluation] = {}
-        for index, conditions in enumerate(different):
+
+        async def judge(conditions: Conditions, sharers: int) -> Evaluation:
             verdict = await self._evaluate(
-                answer, response, conditions, deadline, sharers=len(different) - index, cut_off=cut_off
+                answer, response, conditions, deadline, sharers=sharers, cut_off=cut_off
             )
             if conditions.pending_by_status is not None and isinstance(verdict, Pending):
                 conditions.pending_by_status[answer.facts.status] = verdict
-            verdicts[conditions] = verdict
-            if index % _CONDITIONS_PER_TURN == _CONDITIONS_PER_TURN - 1:
-                await asyncio.sleep(0)
-        return verdicts
+            return verdict
+
+        return await judge_each(different, judge)
 
     async def _read(self, answer: HttpAnswer, group: Sequence[Conditions]) -> tuple[ResponseVariables, bool]:
         """Reads as much of the body as the conditions need; whether it has more."""
@@ -98,7 +95,7 @@ class AnswerEvaluator:
         )
         charset = raw.charset if any(conditions.uses_text for conditions in group) else None
         head = ResponseVariables(status, headers, None, charset)
-        limit = max(_body_bytes(conditions, head) for conditions in group)
+        limit = max(_body_bytes_or_none(conditions, head) for conditions in group)
         if not limit:
             return head, False
         content = await self._client.read(raw, limit)
@@ -129,6 +126,14 @@ class AnswerEvaluator:
         if cut_off and evaluation.decision is not None and conditions.sources.result is None:
             evaluation = evaluation._replace(payload_omitted=True)
         return conditions.verdict(answer.facts, evaluation)
+
+
+def _body_bytes_or_none(conditions: Conditions, head: ResponseVariables) -> int:
+    """Returns the same; 0 after a defect, which their own evaluation meets again."""
+    try:
+        return _body_bytes(conditions, head)
+    except Exception:  # noqa: BLE001 - other waits' conditions need the body
+        return 0
 
 
 def _body_bytes(conditions: Conditions, head: ResponseVariables) -> int:

@@ -109,8 +109,11 @@ class S3EventQueue:
         except (orjson.JSONDecodeError, TypeError):
             log.debug("s3_event_not_json")
             return
-        for created in created_objects(event):
-            self._on_created(created.bucket, created.key)
+        try:
+            for created in created_objects(event):
+                self._on_created(created.bucket, created.key)
+        except Exception:  # a defect met in one event is no other's
+            log.exception("s3_event_not_handled")
 
     # ------------------------------------------------------------ SQS
 

@@ -16,6 +16,7 @@ from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe, Topic
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.files import unmet_check
+from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import worker_timeout
 from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.fast_path import ABSENT, AbsentKeyPoke
@@ -172,18 +173,20 @@ class S3KeyProbe(Probe):
 
     async def _evaluate(self, answers: _Answers, deadline: float) -> Mapping[_Query, Verdict]:
         """`deadline` is in monotonic seconds."""
-        verdicts: dict[_Query, Verdict] = {}
         files = 0
-        for index, (query, answer) in enumerate(answers.items()):
+
+        async def judge(query: _Query, sharers: int) -> Verdict:
+            nonlocal files
+            answer = answers[query]
             if not isinstance(answer, _Matches):
-                verdicts[query] = answer
-                continue
+                return answer
             files += sum(map(len, answer.objects))
             if files > _FILES_PER_TURN:
                 await asyncio.sleep(0)
                 files = 0
-            verdicts[query] = await self._check(query.options, answer, deadline, len(answers) - index)
-        return verdicts
+            return await self._check(query.options, answer, deadline, sharers)
+
+        return await judge_each(answers, judge)
 
     async def _check(
         self, options: S3KeyOptions, matches: _Matches, deadline: float, sharers: int
@@ -220,6 +223,8 @@ def _is_decided(parts: Sequence[PatternMatches]) -> bool:
 
 def _answer(query: _Query, parts: Sequence[PatternMatches], error: Verdict | None) -> _Matches | Verdict:
     for (bucket, text), each in zip(query.addresses, parts, strict=True):
+        if each.defect is not None:
+            return each.defect
         if each.too_many:
             return TOO_MANY_KEYS
         if each.missing:

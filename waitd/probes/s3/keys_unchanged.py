@@ -24,6 +24,7 @@ from waitd.models import parse_model
 from waitd.ports import Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.access.aws_params import AwsTarget, account_problems, coalescing_key
+from waitd.probes.cel.judging import defect_verdict
 from waitd.probes.s3.client import MAX_PAGES, TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.params import (
     S3KeysUnchangedParams,
@@ -140,7 +141,13 @@ class S3KeysUnchangedProbe(Probe):
         if not isinstance(key_set, KeySet):
             return [key_set] * len(group)
         now = self._client.now()
-        return [self._verdict(each.target, each.progress.state, key_set, now) for each in group]
+        return [self._judge(each, key_set, now) for each in group]
+
+    def _judge(self, pokeable: Pokeable, key_set: KeySet, now: float) -> Verdict:
+        try:
+            return self._verdict(pokeable.target, pokeable.progress.state, key_set, now)
+        except Exception as error:  # noqa: BLE001 - a defect met in one wait is no other's
+            return defect_verdict(error)
 
     async def _list_keys(
         self, endpoint: AwsEndpoint, target: S3KeysUnchangedTarget, *, with_hashes: bool

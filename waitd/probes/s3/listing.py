@@ -9,6 +9,7 @@ from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Verdict
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
+from waitd.probes.cel.judging import defect_verdict
 from waitd.probes.s3.client import MAX_PAGES, S3Client
 from waitd.probes.s3.patterns import Pattern
 from waitd.probes.s3.xml import ListPage, S3Object
@@ -28,20 +29,22 @@ class PatternMatches:
         listed: whether the list was read as far as needed.
         truncated: whether the list has more, on which nothing depends.
         too_many: whether there are more keys than are read, and the result depends on the rest.
+        defect: the verdict of its waits, if it cannot be matched.
     """
 
-    __slots__ = ("listed", "needs_all", "objects", "pattern", "too_many", "truncated")
+    __slots__ = ("defect", "listed", "needs_all", "objects", "pattern", "too_many", "truncated")
 
     def __init__(self, pattern: Pattern, *, needs_all: bool) -> None:
         self.pattern = pattern
         self.needs_all = needs_all
         self.objects: list[S3Object] = []
         self.listed = self.truncated = self.too_many = False
+        self.defect: Verdict | None = None
 
     @property
     def missing(self) -> bool:
         """Whether the list was read and nothing matches."""
-        return self.listed and not self.objects
+        return self.listed and not self.objects and self.defect is None
 
 
 async def list_matches(
@@ -64,7 +67,7 @@ async def list_matches(
             each.truncated = (
                 token is not None and len(each.objects) > CERTAINLY_TOO_MANY and not each.needs_all
             )
-            each.listed = each.truncated or token is None
+            each.listed = each.truncated or token is None or each.defect is not None
         open_patterns = [each for each in open_patterns if not each.listed]
         if not open_patterns:
             return None
@@ -79,14 +82,17 @@ async def _match(patterns: Sequence[PatternMatches], objects: Sequence[S3Object]
     done = 0
     for each in patterns:
         work = each.pattern.program * size
-        if work > _INLINE_MATCHING:
-            each.objects += await to_thread.run_sync(_matching, each.pattern, objects)
-            continue
-        if done + work > _INLINE_MATCHING:
+        if work <= _INLINE_MATCHING < done + work:
             await asyncio.sleep(0)
             done = 0
-        each.objects += _matching(each.pattern, objects)
-        done += work
+        try:
+            if work > _INLINE_MATCHING:
+                each.objects += await to_thread.run_sync(_matching, each.pattern, objects)
+            else:
+                each.objects += _matching(each.pattern, objects)
+                done += work
+        except Exception as error:  # noqa: BLE001 - a defect met in one pattern is no other's
+            each.defect = defect_verdict(error)
 
 
 def _matching(pattern: Pattern, objects: Sequence[S3Object]) -> list[S3Object]:

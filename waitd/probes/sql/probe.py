@@ -15,6 +15,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.cel.expressions import ConditionSources
+from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import WORKERS, worker_timeout
 from waitd.probes.sql.endpoints import sql_endpoint
 from waitd.probes.sql.errors import sql_verdict
@@ -85,10 +86,10 @@ class SqlProbe(Probe):
         if not isinstance(selected, SelectedRows):
             return [selected] * len(targets)
         different = dict.fromkeys(target.conditions for target in targets)
-        verdicts = {
-            conditions: await self._evaluate(conditions, selected, deadline, len(different) - index)
-            for index, conditions in enumerate(different)
-        }
+        rows = selected
+        verdicts = await judge_each(
+            different, lambda conditions, sharers: self._evaluate(conditions, rows, deadline, sharers)
+        )
         return [verdicts[target.conditions] for target in targets]
 
     async def _select(self, query: Query, max_rows: int) -> SelectedRows | Verdict:

@@ -1,23 +1,26 @@
 """Evaluates the expressions of a `submit`: the job's handle, and the message of a refusal.
 
-They are evaluated in the loop where that is cheap, else in a worker process.
+They never fail, since the call that they are about is done: what cannot be evaluated is an
+`ErrorValue`. They are evaluated in the loop where that is cheap, else in a worker process.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from math import inf, isfinite
+from typing import Any, TypeVar
 
 import orjson
-from anyio import CapacityLimiter
+from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.waits.submission import JobHandle
-from waitd.core.waits.verdict import MESSAGE_LIMIT
-from waitd.probes.cel.evaluation import INLINE_BODY, ResponseVariables
+from waitd.probes.cel.evaluation import INLINE_BODY, ResponseVariables, evaluate_message
 from waitd.probes.cel.expressions import INLINE_COST, ErrorValue
-from waitd.probes.cel.workers import run_in_worker
+from waitd.probes.cel.workers import run_in_worker, worker_timeout
 from waitd.probes.submit.plan import HANDLE_ENV
 
 #: The largest handle as JSON, in bytes.
 MAX_HANDLE = 2048
+
+_Value = TypeVar("_Value")
 
 
 class SubmitResponse(ResponseVariables):
@@ -40,42 +43,52 @@ class SubmitResponse(ResponseVariables):
 async def evaluate_handle(
     source: str, response: SubmitResponse, limiter: CapacityLimiter
 ) -> JobHandle | ErrorValue | None:
-    """Returns the handle in a response, None for null, or an ErrorValue if it is not a handle.
-
-    Raises:
-        anyio.BrokenWorkerProcess, MemoryError: the expression needed more memory than a worker has.
-    """
-    value = await _evaluate(source, response, limiter)
-    return value if value is None or isinstance(value, ErrorValue) else _checked_handle(value)
+    """Returns the handle in a response, None for null, or an ErrorValue if it is not a handle."""
+    return await _evaluate(_handle, source, response, limiter)
 
 
 async def evaluate_refusal(
     source: str | None, response: SubmitResponse, limiter: CapacityLimiter
 ) -> str | None:
-    """Returns the message of a refusal; None if there is none. Raises as `evaluate_handle`."""
-    value = None if source is None else await _evaluate(source, response, limiter)
-    return value[:MESSAGE_LIMIT] if isinstance(value, str) and not isinstance(value, ErrorValue) else None
+    """Returns the message of a refusal; None if there is none."""
+    message = None if source is None else await _evaluate(_message, source, response, limiter)
+    return None if isinstance(message, ErrorValue) else message
 
 
-async def _evaluate(source: str, response: SubmitResponse, limiter: CapacityLimiter) -> Any:
+async def _evaluate(
+    evaluate: Callable[[str, SubmitResponse], _Value],
+    source: str,
+    response: SubmitResponse,
+    limiter: CapacityLimiter,
+) -> _Value | ErrorValue:
     if response.raw is None:
         return ErrorValue("the body is over 1 MiB")
     size = len(response.raw) + sum(map(len, response.headers.values()))
     if size <= INLINE_BODY and HANDLE_ENV.compile(source).cost(size, size // 2) <= INLINE_COST:
-        return _evaluate_here(source, response)
-    return await run_in_worker(_evaluate_here, source, response, limiter=limiter)
+        return evaluate(source, response)
+    try:
+        async with worker_timeout(inf, 1):
+            return await run_in_worker(evaluate, source, response, limiter=limiter)
+    except (TimeoutError, BrokenWorkerProcess, MemoryError):
+        return ErrorValue("it needs too much time or memory for this body")
 
 
-def _evaluate_here(source: str, response: SubmitResponse) -> Any:
-    return HANDLE_ENV.compile(source).evaluate(response)
+# What workers return is checked there: not every value of CEL can be sent to another process.
+
+
+def _handle(source: str, response: SubmitResponse) -> JobHandle | ErrorValue | None:
+    value = HANDLE_ENV.compile(source).evaluate(response)
+    return value if value is None or isinstance(value, ErrorValue) else _checked_handle(value)
+
+
+def _message(source: str, response: SubmitResponse) -> str | None:
+    return evaluate_message(HANDLE_ENV.compile(source), response)
 
 
 def _checked_handle(value: Any) -> JobHandle | ErrorValue:
     """Returns a value as a handle: a string, a whole number, or a map of simple values."""
     if isinstance(value, Mapping):
-        if not value or not all(
-            isinstance(name, str) and isinstance(item, str | int | float) for name, item in value.items()
-        ):
+        if not value or not all(isinstance(name, str) and _is_simple(item) for name, item in value.items()):
             return ErrorValue("a map must have strings, numbers and booleans only, and at least one")
         handle: JobHandle = dict(value)
     elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -87,3 +100,8 @@ def _checked_handle(value: Any) -> JobHandle | ErrorValue:
     except TypeError:  # text that is not Unicode, an integer of over 64 bits
         return ErrorValue("it cannot be written as JSON")
     return ErrorValue(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether JSON keeps the value: it has neither NaN nor infinity."""
+    return isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
