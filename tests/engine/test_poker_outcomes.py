@@ -123,18 +123,17 @@ async def test_a_wait_that_is_adopted_twice_is_held_once() -> None:
 
 
 @in_virtual_time
-async def test_a_defect_while_one_wait_is_adopted_does_not_delay_another() -> None:
+async def test_a_defect_while_one_wait_is_adopted_changes_no_other() -> None:
     class BrokenProbe(ScriptedProbe):
         def parse(self, params: Any, *, namespace: str) -> ScriptedTarget:
             return defect() if params["name"] == "bad" else super().parse(params, namespace=namespace)
 
     async with running_poker(lambda *_: Pending(), probe=BrokenProbe) as harness:
-        waits = harness.store.put(*(waiting(name, harness.clock.now()) for name in ("good", "bad")))
-        with pytest.raises(RuntimeError, match="a defect"):
-            harness.poker.adopt(waits)
+        for name in ("good", "bad", "other"):
+            harness.add(name)
         await asyncio.sleep(1)
-        assert harness.poker.holds("good")
-        assert harness.probe.poked_at.keys() == {"good"}
+        assert harness.probe.poked_at.keys() == {"good", "other"}
+        assert harness.live("bad").progress.runs[-1].reason == "not_understood"
 
 
 @in_virtual_time
