@@ -111,7 +111,7 @@ def _mysql(connection: Connection) -> SqlEndpoint:
 
 
 async def _connect_mysql(connection: Connection, server: Origin, mode: str, files: Mapping[str, Any]) -> Any:
-    import aiomysql  # noqa: PLC0415 - imported when the first query needs it
+    from waitd.probes.sql import mysql  # noqa: PLC0415 - imported when the first query needs it
 
     tls = None
     if mode not in {"DISABLED", "PREFERRED"}:
@@ -120,7 +120,7 @@ async def _connect_mysql(connection: Connection, server: Origin, mode: str, file
             verified=mode.startswith("VERIFY"),
             check_hostname=mode == "VERIFY_IDENTITY",
         )
-    return await aiomysql.connect(
+    return await mysql.connect(
         host=server.host,
         port=server.port,
         user=connection.login or "",

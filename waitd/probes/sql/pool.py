@@ -1,8 +1,9 @@
 """Pools a few connections to each database, and runs one SELECT on one of them, which cannot write.
 
 The database itself checks that the statement is a single SELECT; its text is never parsed here.
-PostgreSQL declares a cursor for it, MySQL first takes it as a subquery, and SQLite calls an
-authorizer for every action. A connection on which anything went wrong is closed.
+PostgreSQL declares a cursor for it by its extended protocol, MySQL first takes it as a subquery on
+a connection without `CLIENT_MULTI_STATEMENTS`, and SQLite calls an authorizer for every action. A
+connection on which anything went wrong is closed.
 """
 
 from base64 import b64encode
