@@ -236,3 +236,15 @@ async def test_secrets_appear_in_no_repr_log_or_output(
     assert len(receiver.requests) == 3
     out, err = capfd.readouterr()
     assert "planted" not in repr(objects) + out + err + caplog.text
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 100 \r\n\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"x"])
+async def test_an_endless_head_is_a_failure(sink: WebhookSink, data: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(data * (8_000_000 // len(data)))
+        await reader.read()  # until the sink closes the connection
+
+    async with stream_server(serve) as port, asyncio.timeout(10):
+        receipt = await post(sink, url=f"http://127.0.0.1:{port}/")
+    assert receipt == DeliveryFailed("the receiver did not answer with valid HTTP")

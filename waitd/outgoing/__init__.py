@@ -1,21 +1,35 @@
 """Outbound HTTP: connectors that obey the egress rules, and a client for small JSON requests.
 
-`Outgoing` makes connectors for aiohttp sessions; each address is checked when its socket is made.
+`Outgoing` makes connectors for aiohttp sessions; each address is checked when its socket is made,
+and each answer is bounded (`answer_limits`). `read_body` reads and decodes bodies within a limit.
 `JsonClient` sends requests to the operator's services (token endpoints, secret stores, the identity
 provider, Airflow), and `ServiceClient` is the base of their clients. Probes and webhooks have their
 own sessions. The egress rules themselves are pure and live in `waitd.core.connections.egress`.
 """
 
+from waitd.outgoing.bodies import drain_body, read_body
 from waitd.outgoing.connector import Outgoing
-from waitd.outgoing.errors import AddressRefused, describe_error, find_address_refused
+from waitd.outgoing.errors import (
+    AddressRefused,
+    AnswerTooLarge,
+    HeadTooLarge,
+    InvalidHttp,
+    describe_error,
+    find_address_refused,
+)
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
 
 __all__ = [
     "AddressRefused",
+    "AnswerTooLarge",
+    "HeadTooLarge",
+    "InvalidHttp",
     "JsonClient",
     "JsonResponse",
     "Outgoing",
     "ServiceClient",
     "describe_error",
+    "drain_body",
     "find_address_refused",
+    "read_body",
 ]

@@ -5,9 +5,10 @@ checked, whatever the name resolved to before. A pooled connection was checked w
 The hosts that submitters name and those that the operator names have separate pools.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,6 +25,7 @@ from waitd.core.connections.egress import (
     is_own_listener,
     listen_address,
 )
+from waitd.outgoing.answer_limits import BoundedResponseHandler
 from waitd.outgoing.errors import AddressRefused
 
 
@@ -89,7 +91,10 @@ class Outgoing:
             return socket.socket(family, kind, protocol)
 
         resolver = self._resolver() if self._resolver else None
-        return aiohttp.TCPConnector(socket_factory=make_socket, resolver=resolver, **options)
+        connector = aiohttp.TCPConnector(socket_factory=make_socket, resolver=resolver, **options)
+        protocol: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
+        connector._factory = protocol  # noqa: SLF001 - aiohttp has no public option for it
+        return connector
 
     def _check_address(self, host: str, port: int, source: HostSource) -> None:
         address = ip_address(host.partition("%")[0])

@@ -19,6 +19,18 @@ class AddressRefused(PermissionError):  # noqa: N818 - reads as a sentence
         self.why = why
 
 
+class InvalidHttp(aiohttp.ClientError):
+    """The server sent something that is not an HTTP response."""
+
+
+class HeadTooLarge(InvalidHttp):
+    """The head of a response, or that of an interim response, exceeds a limit."""
+
+
+class AnswerTooLarge(aiohttp.ClientPayloadError):
+    """A response exceeds a limit besides those of its head and its decoded body."""
+
+
 def find_address_refused(error: BaseException) -> AddressRefused | None:
     """The refusal of an address inside an aiohttp error, if there is one."""
     cause = getattr(error, "os_error", error)
@@ -44,5 +56,7 @@ _SENTENCES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...
     (aiohttp.ClientConnectorError, "could not connect to {}"),
     (TimeoutError, "{} did not answer in time"),
     ((aiohttp.ClientConnectionError, OSError), "the connection to {} broke before it answered"),
-    (aiohttp.ClientResponseError, "{} did not answer with valid HTTP"),
+    ((aiohttp.ClientResponseError, InvalidHttp), "{} did not answer with valid HTTP"),
+    (AnswerTooLarge, "the answer of {} is too large"),
+    (aiohttp.ClientPayloadError, "the answer of {} is incomplete or cannot be decoded"),
 )

@@ -9,6 +9,8 @@ from yarl import URL
 
 from waitd import __version__
 from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.outgoing.answer_limits import READ_AHEAD
+from waitd.outgoing.bodies import read_body
 from waitd.outgoing.connector import Outgoing
 from waitd.outgoing.errors import describe_error
 
@@ -65,6 +67,8 @@ class JsonClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=None),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
+            auto_decompress=False,  # `read_body` decodes
+            read_bufsize=READ_AHEAD,
         )
         return self
 
@@ -122,12 +126,11 @@ class JsonClient:
             raise self._error_type(describe_error(error, service)) from None
 
     async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._max_bytes:
-                response.close()  # do not read the rest
-                return None
+        encodings = response.headers.getall("Content-Encoding", ())
+        body = await read_body(response.content, encodings, self._max_bytes)
+        if body is None:
+            response.close()  # do not read the rest
+            return None
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:

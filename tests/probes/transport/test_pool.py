@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from stream_server import stream_server
 
+from waitd.outgoing import InvalidHttp
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE, ConnectionPool
-from waitd.probes.transport.response import InvalidHttp
 
 
 def answer(body: bytes, *lines: str) -> bytes:

@@ -19,9 +19,9 @@ from waitd.core.connections.connection import Origin, parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
-from waitd.outgoing import Outgoing
+from waitd.outgoing import Outgoing, drain_body, read_body
+from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.probes.transport.connection import Http1Connection
-from waitd.probes.transport.decoding import Decoder, decoder_for
 from waitd.probes.transport.pool import ConnectionPool
 from waitd.probes.transport.response import Http1Response, OnResponse
 
@@ -30,8 +30,9 @@ MAX_REDIRECTS = 5
 POOLED_METHODS = frozenset({"GET", "HEAD"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: To keep a connection, an unread body of up to this many bytes is read, for up to this many
-#: seconds.
+#: seconds; that of a redirect is shorter, since a chain has several.
 _DRAIN_BYTES = 64 * 1024
+_DRAIN_REDIRECT_BYTES = 8 * 1024
 _DRAIN_SECONDS = 0.25
 
 _HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
@@ -165,7 +166,7 @@ class HttpClient:
                 headers.popall("Content-Type", None)
                 request = request._replace(method="GET", body=None, headers=headers)
             request = request._replace(url=url)
-            await self.release(response)
+            await self.release(response, _DRAIN_REDIRECT_BYTES)
             response = await self._request(request)
         return HttpAnswer(facts_of(response, now), response, request.url)
 
@@ -215,25 +216,23 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError: the body is incomplete or cannot be decoded.
         """
-        encoding = response.headers.get("Content-Encoding", "")
-        if not encoding and (response.content_length or 0) > limit and response.method != "HEAD":
-            return None
-        try:
-            if type(response) is Http1Response and response.complete and not encoding:
+        encodings = response.headers.getall("Content-Encoding", ())
+        if not encodings:
+            if (response.content_length or 0) > limit and response.method != "HEAD":
+                return None
+            if type(response) is Http1Response and response.complete:
                 content = response.take()
                 return content if len(content) <= limit else None
-            return await _read(response.content, decoder_for(encoding), limit)
-        except ValueError as error:
-            raise aiohttp.ClientPayloadError(str(error)) from error
+        return await read_body(response.content, encodings, limit)
 
-    async def release(self, response: Response) -> None:
-        """Keeps the connection if the rest of the body is small and arrives soon."""
+    async def release(self, response: Response, limit: int = _DRAIN_BYTES) -> None:
+        """Keeps the connection if the body has at most `limit` bytes and arrives soon."""
         if response.closed:  # the body is complete
             return
         try:
-            if response.content_length is not None and response.content_length <= _DRAIN_BYTES:
+            if response.content_length is not None and response.content_length <= limit:
                 async with asyncio.timeout(_DRAIN_SECONDS):
-                    await self.read(response, _DRAIN_BYTES)
+                    await drain_body(response.content, limit)
         except (aiohttp.ClientError, OSError):  # the body is not needed; TimeoutError is an OSError
             pass
         finally:
@@ -248,28 +247,9 @@ def _open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         timeout=_NO_TIMEOUT,
         trust_env=False,
-        auto_decompress=False,  # see `decoding`
+        auto_decompress=False,  # `read_body` decodes
+        read_bufsize=READ_AHEAD,
     )
-
-
-async def _read(
-    content: aiohttp.StreamReader | Http1Response, decoder: Decoder | None, limit: int
-) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        chunk = await content.readany()
-        if decoder is not None:
-            chunk = decoder.feed(chunk, limit - size)
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-        if content.at_eof():
-            break
-    if decoder is not None:
-        decoder.finish()
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def facts_of(response: Response, now: float) -> AnswerFacts:

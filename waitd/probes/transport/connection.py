@@ -12,14 +12,19 @@ import httptools
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from waitd.probes.transport.response import Http1Response, InvalidHttp, OnResponse
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp
+from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
+from waitd.probes.transport.response import Http1Response, OnResponse
 
-#: The largest head of a response, in bytes; aiohttp allows 128 fields of 8 KiB.
-MAX_HEAD = 64 * 1024
+#: How many bytes are received in one turn of the event loop. At worst they are 5,000 chunks of one
+#: byte, which take 2 ms.
+_READ_BYTES = 32 * 1024
 
 
 class WriteCoalescer:
     """Writes all requests of one turn of the event loop together at its end.
+
+    Its connections also share the buffer into which they receive.
 
     A write wakes the server's core. When that is another core of this machine, waking it costs more
     than the rest of a poke; writes that follow at once find it awake.
@@ -28,6 +33,7 @@ class WriteCoalescer:
     def __init__(self) -> None:
         """Call it in the running loop."""
         self.loop = asyncio.get_running_loop()
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._pending: list[tuple[Http1Connection, bytes]] = []
 
     def add(self, connection: "Http1Connection", request: bytes) -> None:
@@ -42,7 +48,7 @@ class WriteCoalescer:
             connection.write(request)
 
 
-class Http1Connection(asyncio.Protocol):
+class Http1Connection(asyncio.BufferedProtocol):
     """A connection's protocol. aiohttp's own still learns when the connection is lost.
 
     Attributes:
@@ -50,7 +56,7 @@ class Http1Connection(asyncio.Protocol):
         lost: whether no other request may be sent on it.
     """
 
-    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_head_size", "_interim", "_method", "_on_idle", "_on_response", "_parser", "_paused", "_response", "_transport", "_written", "idle_since", "lost")  # fmt: skip
+    __slots__ = ("_buffer", "_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "lost")  # fmt: skip
 
     def __init__(
         self,
@@ -73,13 +79,14 @@ class Http1Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         self._on_idle = on_idle
         self._coalescer = coalescer
+        self._buffer = coalescer.buffer
         self.lost = self._paused = self._interim = self._has_head = self._written = False
         self._response: Http1Response | None = None
         self._on_response: OnResponse | None = None
         self.idle_since = 0.0
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
+        self._received = self._interims = 0
         self._new_parser()
         transport.set_protocol(self)
 
@@ -98,7 +105,7 @@ class Http1Connection(asyncio.Protocol):
         """
         self._method = method
         self._fields = []
-        self._head_size = 0
+        self._received = self._interims = 0
         self._has_head = False
         self._written = False
         self._on_response = on_response
@@ -126,22 +133,37 @@ class Http1Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    # ------------------------------------------------------------ asyncio.Protocol
+    # ------------------------------------------------------------ asyncio.BufferedProtocol
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Returns where to receive data."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parses the data in the buffer."""
+        self.data_received(self._buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Parses received data."""
         if self._response is None and (self._on_response is None or not self._written):
             # No request has been written: this data would be taken for the next request's response.
             self._fail(aiohttp.ServerDisconnectedError())
             return
-        if not self._has_head:
-            self._head_size += len(data)
+        self._received += len(data)
         try:
+            if self._received > MAX_HEAD and not self._has_head:
+                data = self._parse_end_of_head(data)
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except httptools.HttpParserError as error:
-            self._fail(InvalidHttp(str(error)))
+            callback_error = error.__context__
+            self._fail(
+                callback_error if isinstance(callback_error, HeadTooLarge) else InvalidHttp(str(error))
+            )
+            return
+        except HeadTooLarge as error:
+            self._fail(error)
             return
         response = self._response
         if response is not None:
@@ -152,8 +174,22 @@ class Http1Connection(asyncio.Protocol):
                 on_response(response)
             else:
                 response.wake_reader()
-        elif self._head_size > MAX_HEAD:
-            self._fail(InvalidHttp("the head is too large"))
+            if not response.complete and exceeds_overhead(self._received, response.received):
+                self._fail(AnswerTooLarge("the answer has too many bytes besides its body"))
+
+    def _parse_end_of_head(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Parses data until the head has its largest size; returns the rest.
+
+        Raises:
+            HeadTooLarge: it is larger.
+            httptools.HttpParserError: the head is malformed.
+        """
+        end = len(data) - (self._received - MAX_HEAD)
+        if end:
+            self._parser.feed_data(data[:end])
+        if not self._has_head:
+            raise HeadTooLarge("the head is too large")
+        return data[end:]
 
     def eof_received(self) -> None:
         """Marks the connection as lost; the transport closes it."""
@@ -176,9 +212,8 @@ class Http1Connection(asyncio.Protocol):
         response, on_response = self._response, self._on_response
         self._response = self._on_response = None
         if response is not None and not response.complete:
-            response.finish(
-                error if isinstance(error, InvalidHttp) else aiohttp.ClientPayloadError(str(error))
-            )
+            known = isinstance(error, InvalidHttp | AnswerTooLarge)
+            response.finish(error if known else aiohttp.ClientPayloadError(str(error)))
         self.close()
         if on_response is not None:
             on_response(error if response is None else response)
@@ -200,6 +235,8 @@ class Http1Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self._has_head:
             return
+        if len(self._fields) > MAX_FIELDS:
+            raise HeadTooLarge("the head has too many fields")
         if 100 <= status < 200 and status != 101:
             self._interim = True
             return
@@ -226,7 +263,9 @@ class Http1Connection(asyncio.Protocol):
         if self._interim:
             self._interim = False
             self._fields = []
-            self._head_size = 0
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
+                raise HeadTooLarge("there are too many interim answers")
         elif self._response is not None and not self._response.complete:
             self._complete(self._response, reusable=self._parser.should_keep_alive())
 

@@ -10,8 +10,7 @@ import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import find_address_refused
-from waitd.probes.transport.response import InvalidHttp
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
 _DNS = Unreachable("dns", "The host name could not be resolved.")
@@ -20,6 +19,12 @@ _RESET = Unreachable("connection_reset", "The connection was reset.")
 _DISCONNECTED = Unreachable("disconnected", "The server closed the connection without an answer.")
 _TRUNCATED = Unreachable("truncated", "The body ended too early or could not be decoded.")
 _BAD_ANSWER = Unreachable("bad_answer", "The answer was not valid HTTP.")
+_LARGE_HEAD = Unreachable(
+    "bad_answer", "The head of the answer, or the number of its 1xx heads, is too large."
+)
+_TOO_LARGE = Unreachable(
+    "too_large", "The answer has too many bytes besides its body, or too many gzip members."
+)
 _NO_ROUTE = Unreachable("no_route", "The host cannot be reached.")
 _BAD_URL = Unreachable("bad_url", "The URL cannot be requested.")
 
@@ -35,8 +40,10 @@ _BY_NUMBER = {
 _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
     (aiohttp.ClientConnectorDNSError, _DNS),
     (aiohttp.ServerDisconnectedError, _DISCONNECTED),
+    (AnswerTooLarge, _TOO_LARGE),
     (aiohttp.ClientPayloadError, _TRUNCATED),
     (aiohttp.ClientResponseError, _BAD_ANSWER),
+    (HeadTooLarge, _LARGE_HEAD),
     (InvalidHttp, _BAD_ANSWER),
     (aiohttp.InvalidURL, _BAD_URL),
     (TimeoutError, _TIMEOUT),

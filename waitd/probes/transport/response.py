@@ -5,16 +5,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol
 
-import aiohttp
 from aiohttp.helpers import HeadersMixin
 from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
-
-
-class InvalidHttp(aiohttp.ClientError):
-    """The server sent something that is not an HTTP response."""
 
 
 class BodySource(Protocol):
@@ -35,8 +30,8 @@ class Http1Response(HeadersMixin):
 
     #: Whether the body has arrived completely.
     complete = False
-    #: How many bytes of the body have arrived and have not been taken.
-    unread = 0
+    #: How many bytes of the body have arrived, and how many of them have not been taken.
+    received = unread = 0
     _error: Exception | None = None
     _more: "asyncio.Future[None] | None" = None
 
@@ -76,7 +71,7 @@ class Http1Response(HeadersMixin):
         """Waits for a part of the body; returns b"" at its end.
 
         Raises:
-            aiohttp.ClientPayloadError: the body ended too early.
+            aiohttp.ClientPayloadError: the body ended too early, or the answer is too large.
             InvalidHttp: the body is malformed.
         """
         while not self._chunks and not self.complete:
@@ -98,7 +93,9 @@ class Http1Response(HeadersMixin):
     def feed(self, chunk: bytes) -> bool:
         """Adds a part of the body; False when the connection should stop reading."""
         self._chunks.append(chunk)
-        self.unread += len(chunk)
+        size = len(chunk)
+        self.received += size
+        self.unread += size
         return self.unread <= HIGH_WATER
 
     def wake_reader(self) -> None:

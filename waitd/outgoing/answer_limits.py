@@ -1,0 +1,99 @@
+"""What an answer may have besides its body, for connections of aiohttp sessions.
+
+aiohttp bounds one header line and the number of headers of one head. It bounds neither the number
+of interim answers, nor chunk extensions, trailers and blank lines.
+"""
+
+from typing import Any
+
+from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import _EXC_SENTINEL
+from aiohttp.http_exceptions import HttpProcessingError
+
+from waitd.outgoing.errors import AnswerTooLarge, HeadTooLarge, InvalidHttp
+
+#: The head of an answer, together with those of its interim (1xx) answers, has at most this many
+#: bytes,
+MAX_HEAD = 64 * 1024
+#: this many header fields in each head (aiohttp's limit),
+MAX_FIELDS = 128
+#: and this many interim answers.
+MAX_INTERIM = 16
+#: An answer has at most this many bytes besides twice its body. That allows any head and 13,000
+#: chunks of one byte, or any number of chunks that are larger than their framing.
+MAX_OVERHEAD = 128 * 1024
+#: For sessions: how many bytes of a body aiohttp reads ahead, and with 2,048 chunks it pauses.
+READ_AHEAD = 32 * 1024
+#: A head is parsed in pieces of this size: one of 4 KiB has up to 240 interim answers, which take
+#: aiohttp about 2 ms.
+_PIECE = 4 * 1024
+
+
+def exceeds_overhead(received: int, body: int) -> bool:
+    """Whether an answer has too many bytes: `received` in all, `body` of them its body."""
+    return received - 2 * body > MAX_OVERHEAD
+
+
+class BoundedResponseHandler(ResponseHandler):
+    """aiohttp's protocol of a client connection, within the limits above."""
+
+    _received = _interim = 0
+    _body: StreamReader | None = None
+
+    def set_response_params(self, **params: Any) -> None:
+        """Prepares for the answer to the next request."""
+        self._received = self._interim = 0
+        self._body = None
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses received data until the answer exceeds a limit."""
+        rest = data
+        while rest and self._awaits_head():
+            piece = rest[: min(_PIECE, MAX_HEAD - self._received)]
+            rest = rest[len(piece) :]
+            self._received += len(piece)
+            super().data_received(piece)
+            if self.exception() is not None:
+                return
+            if self._awaits_head() and (self._received >= MAX_HEAD or self._interim > MAX_INTERIM):
+                self._refuse()
+                return
+        if rest or not data:  # without data, aiohttp continues with what it has
+            self._received += len(rest)
+            super().data_received(rest)
+        # While reading is paused, a part of what was received is not parsed yet.
+        if self._body is None or self._reading_paused:
+            return
+        if exceeds_overhead(self._received, self._body.total_bytes):
+            self._refuse()
+
+    def _awaits_head(self) -> bool:
+        return self._body is None
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Takes a head from the parser."""
+        message, body = data
+        if 100 <= message.code < 200 and message.code != 101:
+            self._interim += 1
+        elif self._body is None and self._interim <= MAX_INTERIM:
+            self._body = body
+        if self._interim <= MAX_INTERIM:
+            super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
+        """Fails the answer. aiohttp forgets the body when its trailer is malformed."""
+        super().set_exception(exc, exc_cause)
+        body = self._body
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            body.set_exception(InvalidHttp("the body is malformed"))
+
+    def _refuse(self) -> None:
+        if self._body is None:
+            self.set_exception(HeadTooLarge("the head is too large"))
+        elif not self._body.is_eof():
+            self._body.set_exception(AnswerTooLarge("the answer has too many bytes besides its body"))
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
