@@ -38,8 +38,12 @@ def build_application(services: Services) -> web.Application:
     application = web.Application(middlewares=[_middleware(gatekeeper)], client_max_size=MAX_BODY)
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
-        add(route.path, _with_checks(route, gatekeeper, services.throttle))
+        add(route.path, _with_checks(route, gatekeeper, services.throttle), expect_handler=_check_first)
     return application
+
+
+async def _check_first(request: web.Request) -> None:
+    """Leaves `100 Continue` to those who read the body: most refusals need no body."""
 
 
 def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) -> Handler:

@@ -103,6 +103,7 @@ class ApiRoute:
             "misdirected",
             "invalid-input",
             "request-timeout",
+            "unsupported-media-type",
             "headers-too-large",
             "too-many-requests",
             "too-many-failures",
@@ -110,7 +111,7 @@ class ApiRoute:
         if self.role is not PUBLIC:
             names += ["unauthenticated", "role-needed"]
         if self.body is not None:
-            names += ["too-large", "unsupported-media-type"]
+            names += ["too-large"]
         if self.uses_store:
             names += ["unavailable"]
         return [*names, *self.problems]

@@ -13,6 +13,7 @@ from waitd.api.authentication import PRINCIPAL
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.problems import refusal
+from waitd.api.server.heads import add_answer_headers
 from waitd.api.services import Services, refuse_while_draining
 from waitd.core.errors import InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
@@ -41,9 +42,8 @@ class EventHandlers:
         namespace = request[PRINCIPAL].visible_namespace
         ids = self._plain_ids if namespace is None else self._opaque_ids
         position = await self._position(request, ids)
-        response = web.StreamResponse(
-            headers={hdrs.CONTENT_TYPE: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}
-        )
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: EVENT_STREAM})
+        add_answer_headers(response)
         if request.method == "HEAD":
             return response
         with self._services.feed.reader(position) as reader:

@@ -36,8 +36,7 @@ class KeyHandlers:
             raise InvalidInput.at("/namespace", str(error)) from None
         created = await self._keyring.create(NewKey(role, namespace, body.expires_in), caller_of(request))
         request[SUBJECT] = created.key.id
-        no_store = {"Cache-Control": "no-store"}
-        return json_response({**self._view(created.key), "key": created.token}, 201, no_store)
+        return json_response({**self._view(created.key), "key": created.token}, 201)
 
     async def find(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler's signature
         """`GET /v1/keys`: all keys, newest first; their number is bounded."""

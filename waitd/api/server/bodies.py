@@ -6,12 +6,13 @@ Long work on one body yields to the event loop: see `Turns`.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from waitd.api.problems import refusal
+from waitd.api.server.connection import ApiConnection
 from waitd.api.server.loopback_guard import JSON
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY, pointer
@@ -21,8 +22,9 @@ MAX_DEPTH = 64
 #: How long the body of one request and that of a batch may take to arrive, in seconds.
 BODY_SECONDS = 30.0
 BATCH_SECONDS = 300.0
-#: How long a batch may pause between two chunks, in seconds.
+#: How long a batch may pause, in seconds, and how fast it must arrive apart from that.
 PAUSE_SECONDS = 30.0
+BATCH_BYTES_PER_SECOND = 16 * 1024
 #: How long one request may hold the event loop before it yields, in seconds.
 TURN_SECONDS = 0.002
 
@@ -53,8 +55,7 @@ async def read_body(request: web.Request) -> bytes:
     Raises:
         ProblemError: 413, it is larger than `MAX_BODY`; 408, it did not arrive in time.
     """
-    if (request.content_length or 0) > MAX_BODY:
-        raise _too_large(MAX_BODY)
+    await _accept(request, MAX_BODY)
     body = bytearray()
     deadline = _now() + BODY_SECONDS
     while chunk := await _next_chunk(request, deadline):
@@ -107,11 +108,12 @@ async def read_lines(request: web.Request) -> AsyncIterator[BatchLines]:
         ProblemError: 413, there are more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES`
             lines; 408, they did not arrive in time.
     """
-    if (request.content_length or 0) > MAX_BATCH_BODY:
-        raise _too_large(MAX_BATCH_BODY)
+    await _accept(request, MAX_BATCH_BODY)
     splitter, size, count = LineSplitter(), 0, 0
-    deadline = _now() + BATCH_SECONDS
-    while chunk := await _next_chunk(request, min(deadline, _now() + PAUSE_SECONDS)):
+    started = _now()
+    while chunk := await _next_chunk(
+        request, started + min(BATCH_SECONDS, PAUSE_SECONDS + size / BATCH_BYTES_PER_SECOND)
+    ):
         size += len(chunk)
         if size > MAX_BATCH_BODY:
             raise _too_large(MAX_BATCH_BODY)
@@ -124,6 +126,15 @@ async def read_lines(request: web.Request) -> AsyncIterator[BatchLines]:
     yield last
 
 
+async def _accept(request: web.Request, limit: int) -> None:
+    """Asks for the body if the client waits for that; raises 413 if it says it is too large."""
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if hdrs.EXPECT in request.headers and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
+
+
 async def _next_chunk(request: web.Request, deadline: float) -> bytes:
     """Returns what has arrived since the last call, b"" at the end.
 
@@ -133,9 +144,11 @@ async def _next_chunk(request: web.Request, deadline: float) -> bytes:
         return request.content.read_nowait()
     try:
         async with asyncio.timeout_at(deadline):
-            return await request.content.readany()
+            chunk = await request.content.readany()
     except TimeoutError:
         raise refusal("request-timeout", "nothing was stored; send it again") from None
+    cast(ApiConnection, request.protocol).allow_body(request.content.total_bytes)
+    return chunk
 
 
 def _now() -> float:

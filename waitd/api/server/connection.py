@@ -1,19 +1,21 @@
-"""One connection of the server: bounds the heads of requests, and refuses what is not a request.
+"""One connection of the server: bounds what a request may send, and refuses what is not a request.
 
 Clients may be slow or hostile. Nothing that they sent is logged: it may hold a secret.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from waitd.api.problems import ProblemError, classify_error, problem_response, refusal
+from waitd.api.problems import classify_error, problem_response, refusal
 from waitd.api.server.aiohttp_internals import awaits_head
 from waitd.api.server.connection_limit import ConnectionLimiter
+from waitd.api.server.heads import MAX_HEAD, MAX_HEADERS, add_answer_headers, refuse_head
 
 log = structlog.get_logger(__name__)
 
@@ -21,14 +23,14 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS = 75.0
 #: How long the head of a request may take to arrive, in seconds.
 HEAD_SECONDS = 10.0
-#: The largest head, in bytes, and its largest number of headers. aiohttp bounds one line itself.
-MAX_HEAD = 32 * 1024
-MAX_HEADERS = 100
-#: How long a refused connection stays open, in seconds: if it is closed while data arrives, the
-#: client may lose the answer.
+#: How many bytes may arrive while a handler works, beyond what it reads: the rest of the body, the
+#: framing of its chunks, and further requests. The parser stops reading at 128 KiB of content,
+#: after one more piece of up to 256 KiB.
+MAX_UNREAD = 1024 * 1024
+#: How long a refused connection stays open, in seconds, and how many bytes it still takes: if it is
+#: closed while data arrives, the client may lose the answer.
 FAREWELL_SECONDS = 1.0
-#: How long the rest of a body is read and dropped after its answer, for the same reason.
-LINGER_SECONDS = 5.0
+FAREWELL_BYTES = 1024 * 1024
 
 
 class ApiConnection(web.RequestHandler):
@@ -39,7 +41,10 @@ class ApiConnection(web.RequestHandler):
         on_refusal: is called with each refusal that the connection sends itself.
     """
 
-    __slots__ = ("_admitted", "_head_deadline", "_head_size", "_limiter", "_on_refusal", "_refused")
+    __slots__ = (
+        "_admitted", "_body_size", "_dropped", "_head_deadline", "_head_size", "_limiter", "_max_body",
+        "_on_refusal", "_refused",
+    )  # fmt: skip
 
     def __init__(
         self, server: web.Server, limiter: ConnectionLimiter, on_refusal: Callable[[web.StreamResponse], None]
@@ -51,10 +56,12 @@ class ApiConnection(web.RequestHandler):
             access_log=no_log,
             keepalive_timeout=IDLE_SECONDS,
             max_headers=MAX_HEADERS,
-            lingering_time=LINGER_SECONDS,
+            lingering_time=0.0,  # the rest of a refused body is not read
+            auto_decompress=False,
         )
         self._limiter, self._on_refusal = limiter, on_refusal
-        self._head_size = 0
+        self._head_size = self._body_size = self._dropped = 0
+        self._max_body = MAX_UNREAD
         self._head_deadline: asyncio.TimerHandle | None = None
         self._admitted = self._refused = False
 
@@ -80,20 +87,44 @@ class ApiConnection(web.RequestHandler):
         self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Passes data on to aiohttp, and bounds the size and the time of a head."""
+        """Passes data on to aiohttp; bounds the time of a head, and the sizes of head and body."""
         if self._refused:
+            self._drop(data)
             return
         super().data_received(data)
         if not awaits_head(self):
             if self._head_size:
                 self._reset_head()
+            self._count_body(len(data))
             return
         # The head is not complete yet.
         self._head_size += len(data)
         if self._head_size > MAX_HEAD:
-            self._refuse(refusal("headers-too-large", f"the head of a request has at most {MAX_HEAD} bytes"))
+            self._refuse(refuse_head())
         elif self._head_deadline is None:
             self._head_deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._refuse_late_head)
+
+    def begin_request(self) -> None:
+        """Notes that a handler starts to work for the connection."""
+        self._body_size, self._max_body = 0, MAX_UNREAD
+
+    def allow_body(self, size: int) -> None:
+        """Notes that a handler has read `size` bytes of the body, so that more may arrive."""
+        self._max_body = MAX_UNREAD + 2 * size  # chunks of a few bytes are as long as their framing
+
+    def _count_body(self, size: int) -> None:
+        """Closes the connection if a body takes far more bytes than its content, or is not read."""
+        self._body_size += size
+        if self._body_size > self._max_body:
+            self._refusal(refusal("too-large", "the body has too few bytes of content for its size"))
+            self.abort()
+
+    def _drop(self, data: bytes) -> None:
+        """Ignores what follows a refused request, up to a limit."""
+        self._dropped += len(data)
+        if self._dropped > FAREWELL_BYTES and self.transport is not None:
+            with suppress(RuntimeError):  # it is closing
+                self.transport.pause_reading()
 
     def _refuse_late_head(self) -> None:
         if awaits_head(self):
@@ -101,7 +132,7 @@ class ApiConnection(web.RequestHandler):
                 refusal("request-timeout", f"the head of a request must arrive within {HEAD_SECONDS:g} s")
             )
 
-    def _refuse(self, error: ProblemError) -> None:
+    def _refuse(self, error: Exception) -> None:
         """Answers an incomplete head, and closes the connection once the answer had time to arrive.
 
         No request is in progress, so the answer is written to the transport directly.
@@ -118,6 +149,7 @@ class ApiConnection(web.RequestHandler):
     def _refusal(self, error: Exception) -> web.Response:
         """Returns the last answer of this connection."""
         response = problem_response(classify_error(error))
+        add_answer_headers(response)
         response.force_close()
         self._refused = True
         self._on_refusal(response)
@@ -145,11 +177,21 @@ class ApiConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Sends an answer; a refused connection stays open until the answer had time to arrive."""
+        """Sends an answer. Closes the connection if a part of the body is still to come.
+
+        A refused connection stays open until the answer had time to arrive.
+        """
+        if not resp.prepared:
+            add_answer_headers(resp)
+        if not request.content.is_eof():
+            self._refused = True
+            resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
         if self._refused and self.transport is not None:
             if self.transport.can_write_eof():
                 self.transport.write_eof()
+            with suppress(RuntimeError):  # it is closing
+                self.transport.resume_reading()
             await asyncio.sleep(FAREWELL_SECONDS)  # cancelled if the client closes the connection first
         return finished
 

@@ -19,6 +19,8 @@ NDJSON = "application/x-ndjson"
 #: Browsers send the second only after a preflight request.
 _NO_TYPE = frozenset({None, "application/octet-stream"})
 
+#: The values of Sec-Fetch-Site that the API's own pages and typed addresses have.
+_OWN_SITES = frozenset({"same-origin", "none"})
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -40,6 +42,9 @@ def check_method(request: web.Request) -> None:
 def check_origin(request: web.Request) -> None:
     """Refuses requests that a page of another site may have sent.
 
+    Browsers name the site of the page in Sec-Fetch-Site, also where they send no Origin. A page of
+    another port is of the same site.
+
     Raises:
         ProblemError: 421 or 403.
     """
@@ -51,6 +56,12 @@ def check_origin(request: web.Request) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
         raise refusal("forbidden-origin", "the Origin must be that of the Host")
+    if not all(site.lower() in _OWN_SITES for site in request.headers.getall("Sec-Fetch-Site", ())):
+        raise refusal(
+            "forbidden-origin",
+            "the header Sec-Fetch-Site says that a page of another origin sent this; without authentication"
+            " only programs and the API's own pages may call it",
+        )
 
 
 def check_content_type(request: web.Request, expected: str, *, required: bool) -> None:

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from aiohttp import web
+import structlog
+from aiohttp import hdrs, web
 
-from waitd.api.problems import PROBLEM, classify_error, problem_response
+from waitd.api.problems import PROBLEM, ProblemError, classify_error, problem_response
 from waitd.api.server.aiohttp_internals import CustomServerRunner
 from waitd.api.server.connection import IDLE_SECONDS, ApiConnection
 from waitd.api.server.connection_limit import ConnectionLimiter
+from waitd.api.server.heads import check_head
 from waitd.metrics import Instruments
+
+log = structlog.get_logger(__name__)
 
 #: How often idle connections are looked for, in seconds.
 SWEEP_SECONDS = 5.0
@@ -59,10 +63,15 @@ class ApiRunner(CustomServerRunner):
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             connection = cast(ApiConnection, request.protocol)
             self.limiter.busy(connection)
+            connection.begin_request()
             try:
+                check_head(request)
+                if hdrs.EXPECT in request.headers:
+                    await self._check_route(request)
                 response = await handle(request)
-            except web.HTTPException as error:  # raised before the middleware
+            except (web.HTTPException, ProblemError) as error:  # raised before the middleware
                 response = problem_response(classify_error(error))
+                log.debug("request", status=response.status, reason=type(error).__name__)
             finally:
                 self.limiter.idle(connection)
             if response.status >= 400:
@@ -75,6 +84,12 @@ class ApiRunner(CustomServerRunner):
             request_factory=server.request_factory,
             handler_cancellation=True,
         )
+
+    async def _check_route(self, request: web.BaseRequest) -> None:
+        """Refuses a request that no route takes, before aiohttp asks for its body."""
+        route = await self.app.router.resolve(cast(web.Request, request))
+        if route.http_exception is not None:
+            raise route.http_exception
 
     def _count(self, response: web.StreamResponse) -> None:
         self._refused.labels(response.get(PROBLEM, "internal-error")).inc()
