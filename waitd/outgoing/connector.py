@@ -15,9 +15,9 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+from waitd.core.connections.addresses import Address
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import (
-    Address,
     EgressPolicy,
     EgressRefused,
     HostSource,

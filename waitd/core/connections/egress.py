@@ -3,7 +3,7 @@
 A host named by a submitter (`HostSource.SUBMITTER`) is checked by its name and by the address that
 it resolves to. A host named by the operator, in a connection, a setting or `egress_allow`
 (`HostSource.OPERATOR`), is trusted: its name is checked, and its address only against
-`FORBIDDEN_NETWORKS`.
+`FORBIDDEN_NETWORKS`. An IPv6 address counts as each IPv4 address that it is translated to.
 
 An entry of `egress_allow` or `egress_deny` is a network (`10.2.0.0/16`), an address, a host name,
 or `*.` and a domain; `*` matches every name. The most specific matching entry wins; between equally
@@ -14,31 +14,22 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-
-#: Link-local networks, and the metadata addresses at which clouds hand out credentials.
-FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
-    map(
-        ip_network,
-        (
-            "169.254.0.0/16",
-            "fe80::/10",
-            "fd00:ec2::/64",  # AWS over IPv6: metadata (::254), DNS, time
-            "fd20:ce::254/128",  # Google over IPv6
-            "100.100.100.200/32",  # Alibaba
-            "168.63.129.16/32",  # Azure
-            "192.0.0.192/32",  # Oracle
-        ),
-    )
+from waitd.core.connections.addresses import (
+    Address,
+    Network,
+    is_forbidden,
+    is_public,
+    normalize_host,
+    parse_address,
+    readings,
+    translated,
 )
-_NAT64 = IPv6Network("64:ff9b::/96")
+
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAME = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|0[0-7]*|[1-9][0-9]{0,9}")
 
 
 class HostSource(Enum):
@@ -99,57 +90,6 @@ def _unmapped(network: Network) -> Network:
     return network
 
 
-def parse_address(host: str) -> Address | None:
-    """The address that a host stands for in any notation that some client accepts; None for a name.
-
-    `2130706433`, `0x7f.1`, `0177.0.0.1`, `127.1`, `127.0.0.1.`, `[::ffff:7f00:1]` and
-    `fe80::1%eth0` are addresses.
-    """
-    text = host.removeprefix("[").removesuffix("]").partition("%")[0].rstrip(".")
-    if ":" in text:
-        try:
-            return IPv6Address(text)
-        except ValueError:
-            return None
-    return _inet_aton(text)
-
-
-def _inet_aton(text: str) -> IPv4Address | None:
-    """As the C function `inet_aton` reads it: one to four decimal, octal or hexadecimal numbers.
-
-    The last number fills all remaining bytes.
-    """
-    parts = text.split(".")
-    if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
-        return None
-    *first, last = [_number(part) for part in parts]
-    if any(number > 255 for number in first) or last >= 256 ** (4 - len(first)):
-        return None
-    value = last
-    for index, number in enumerate(first):
-        value += number << (8 * (3 - index))
-    return IPv4Address(value)
-
-
-def _number(text: str) -> int:
-    if text[:2].lower() == "0x":
-        return int(text[2:] or "0", 16)
-    return int(text, 8 if text.startswith("0") else 10)
-
-
-def unwrap_ipv4(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 address (mapped, compatible, NAT64, 6to4, Teredo).
-
-    Any other address is returned unchanged.
-    """
-    if isinstance(address, IPv4Address):
-        return address
-    if address in _NAT64 or (1 < int(address) < 1 << 32):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
-
-
 @dataclass(frozen=True)
 class EgressPolicy:
     """The egress rules of one daemon.
@@ -188,11 +128,11 @@ class EgressPolicy:
         """
         address = parse_address(host)
         if address is not None:
-            if source is HostSource.OPERATOR and self._allows(_address_match, address) is False:
+            if source is HostSource.OPERATOR and self._allows_address(address) is False:
                 raise EgressRefused("egress_deny names this address")
             self.check_address(address, source, is_own=is_own_listener(address, port, listeners))
             return source
-        allowed = self._allows(_name_match, host.lower().rstrip("."))
+        allowed = self._allows_name(normalize_host(host))
         if allowed is False:
             raise EgressRefused("egress_deny names this host")
         return HostSource.OPERATOR if allowed else source
@@ -210,26 +150,37 @@ class EgressPolicy:
         """
         if is_own:
             raise EgressRefused("requests to waitd's own listener are not allowed")
-        if any(one in network for network in FORBIDDEN_NETWORKS for one in {address, unwrap_ipv4(address)}):
+        if is_forbidden(address):
             raise EgressRefused("requests to link-local and cloud metadata addresses are not allowed")
         if source is HostSource.OPERATOR:
             return
-        allowed = self._allows(_address_match, address)
+        allowed = self._allows_address(address)
         if allowed is False:
             raise EgressRefused("egress_deny names this address")
-        if allowed is None and not self.private and not _is_public(unwrap_ipv4(address)):
+        if allowed is None and not self.private and not is_public(address):
             raise EgressRefused("addresses of private networks are allowed only if egress_allow names them")
 
-    def _allows(self, match: Callable[[EgressRule, Any], int], target: Any) -> bool | None:
-        """Whether the most specific matching entry allows the target; None if no entry matches."""
-        allowed = max((match(entry, target) for entry in self.allow), default=-1)
-        denied = max((match(entry, target) for entry in self.deny), default=-1)
+    def _allows_address(self, address: Address) -> bool | None:
+        """Whether the most specific matching entry allows an address; None if no entry matches.
+
+        An entry that denies one reading of the address denies it. To be allowed, the address itself
+        or all others must be.
+        """
+        inner = [_best(_address_match, self.allow, each) for each in translated(address)]
+        allowed = max(_best(_address_match, self.allow, address), min(inner, default=-1))
+        denied = max(_best(_address_match, self.deny, each) for each in readings(address))
+        return None if max(allowed, denied) < 0 else allowed > denied
+
+    def _allows_name(self, name: str) -> bool | None:
+        """Whether the most specific matching entry allows a name; None if no entry matches."""
+        allowed = _best(_name_match, self.allow, name)
+        denied = _best(_name_match, self.deny, name)
         return None if max(allowed, denied) < 0 else allowed > denied
 
 
-def _is_public(address: Address) -> bool:
-    site_local = isinstance(address, IPv6Address) and address.is_site_local
-    return address.is_global and not address.is_multicast and not site_local
+def _best(match: Callable[[EgressRule, Any], int], entries: Sequence[EgressRule], target: Any) -> int:
+    """How specific the most specific match is; -1 if no entry matches."""
+    return max((match(entry, target) for entry in entries), default=-1)
 
 
 def _address_match(entry: EgressRule, address: Address) -> int:
@@ -238,7 +189,7 @@ def _address_match(entry: EgressRule, address: Address) -> int:
     An IPv4 network counts as its IPv4-mapped IPv6 network.
     """
     network = entry.network
-    if network is None or (address not in network and unwrap_ipv4(address) not in network):
+    if network is None or address not in network:
         return -1
     return network.prefixlen + (96 if network.version == 4 else 0)
 
@@ -263,7 +214,6 @@ def is_own_listener(
     """Whether waitd itself listens at an address; `is_local` says whether it is one of this
     machine's.
     """
-    target = unwrap_ipv4(address)
     return any(
         port == listener.port
         and (
@@ -272,15 +222,21 @@ def is_own_listener(
             or (listener.address.is_unspecified and is_local(target))
         )
         for listener in listeners
+        for target in readings(address)
     )
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host to listen on is reachable from this machine only."""
     address = parse_address(host)
-    return host == "localhost" if address is None else unwrap_ipv4(address).is_loopback
+    return host == "localhost" if address is None else _unmap(address).is_loopback
 
 
 def listen_address(host: str, port: int) -> ListenAddress:
     """The `ListenAddress` for a host and a port as `socket.getsockname` returns them."""
-    return ListenAddress(ip_address(host.partition("%")[0]), port)
+    return ListenAddress(_unmap(ip_address(host.partition("%")[0])), port)
+
+
+def _unmap(address: Address) -> Address:
+    """The IPv4 address that an IPv4-mapped address, as a socket has it, stands for."""
+    return getattr(address, "ipv4_mapped", None) or address
