@@ -78,6 +78,10 @@ ONE_AT_A_TIME = "https://x timed out three times in a row and gets one poke at a
         ),
         (queued("origin_limit", origin_held_down=True), ONE_AT_A_TIME),
         (
+            queued("origin_pace"),
+            "https://x answers again after a fault, and is poked no faster than before at first.",
+        ),
+        (
             queued("unproven_origins"),
             "https://x has not answered yet, and origins like it may use only half of poke_concurrency.",
         ),

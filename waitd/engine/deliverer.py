@@ -16,6 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
+from waitd.core.recovery import Pace, Paces
 from waitd.core.waits.delivery import (
     AfterAttempt,
     DeliveryFailed,
@@ -40,6 +41,8 @@ TURN = 5.0
 READ_AHEAD = 256
 #: The longest time between two checks of the outbox, in seconds.
 CHECK_SECONDS = 30.0
+#: How many deliveries a second a destination gets at least, once it answers again after a fault.
+MIN_RATE = 10.0
 #: Pause before a write or read that the store refused is retried, in seconds.
 RETRY_PAUSE = 1.0
 
@@ -93,6 +96,8 @@ class Deliverer:
         self._without_queue: dict[str, None] = {}
         self._next_check = -inf
         self._wakeup = asyncio.Event()
+        #: After a fault, a destination is sent no more than before at first.
+        self._paces = Paces(MIN_RATE)
         self._draining = False
         self._attempt_done = asyncio.Event()
 
@@ -155,16 +160,25 @@ class Deliverer:
         try:
             async with anyio.create_task_group() as tasks:
                 while not self._draining and await self._fill(destination, queue):
-                    while queue.waiting and queue.sending < self._per_destination and not self._draining:
-                        queue.sending += 1
-                        tasks.start_soon(self._attempt, queue, queue.waiting.popleft())
-                    await queue.changed.wait()
-                    queue.changed.clear()
+                    resume = self._start_attempts(tasks, self._paces.get(destination), queue)
+                    await self._clock.sleep_until(resume, queue.changed)
+            self._paces.get(destination).on_drained(self._clock.monotonic())
         finally:
             del self._queues[destination]
             if queue.more:  # it gave way, or `wake` was called meanwhile
                 self._without_queue[destination] = None
             self._wakeup.set()
+
+    def _start_attempts(self, tasks: TaskGroup, pace: Pace, queue: DestinationQueue) -> float:
+        """Starts what the limits allow; returns when more may start, monotonic seconds."""
+        while queue.waiting and queue.sending < self._per_destination and not self._draining:
+            now = self._clock.monotonic()
+            if (resume := pace.next_start(now)) > now:
+                return resume
+            pace.on_start(now)
+            queue.sending += 1
+            tasks.start_soon(self._attempt, queue, pace, queue.waiting.popleft())
+        return inf
 
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
         """Reads what is due if nothing is waiting; gives way if its turn is over.
@@ -204,10 +218,14 @@ class Deliverer:
             and self._clock.monotonic() >= queue.turn_ends
         )
 
-    async def _attempt(self, queue: DestinationQueue, item: OutboxItem) -> None:
+    async def _attempt(self, queue: DestinationQueue, pace: Pace, item: OutboxItem) -> None:
         kind = str(item.sink.get("kind"))
         started = self._clock.monotonic()
         receipt = await self._send(kind, item)
+        if isinstance(receipt, DeliveryFailed):
+            pace.on_failure(self._clock.monotonic())
+        elif not isinstance(receipt, DeliveryPostponed):
+            pace.on_answer(self._clock.monotonic())
         now = self._clock.now()
         after = after_attempt(item.attempts + 1, receipt, now, self._jitter(), self._retry_delays)
         self._report(kind, item, receipt, after, now, self._clock.monotonic() - started)

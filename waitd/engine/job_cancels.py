@@ -17,6 +17,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
+from waitd.core.recovery import Paces
 from waitd.core.waits.submission import (
     CancelState,
     JobCancel,
@@ -42,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 #: How many cancel requests are in flight at one origin.
 PER_ORIGIN = 8
+#: How many cancels a second an origin gets at least, once it answers again after a fault.
+MIN_RATE = 10.0
 #: How many rows one read takes.
 PAGE_ROWS = 1000
 #: Pause before a call that the store refused is retried, in seconds.
@@ -77,6 +80,7 @@ class JobCancels:
         self._scheduled: list[tuple[float, WaitId, str]] = []
         self._known: set[WaitId] = set()
         self._queues: dict[str, OriginCancels] = {}
+        self._paces = Paces(MIN_RATE)
         self._wakeup = asyncio.Event()
 
     def on_finished(self, wait: StoredWait) -> None:
@@ -132,10 +136,20 @@ class JobCancels:
             tasks.start_soon(self._work, origin, queue, name="cancel of jobs")
 
     async def _work(self, origin: str, queue: OriginCancels) -> None:
+        pace = self._paces.get(origin)
         while queue.waiting:
+            now = self._clock.monotonic()
+            if (resume := pace.next_start(now)) > now:
+                await self._clock.sleep(resume - now)
+                continue
+            pace.on_start(now)
             wait_id = queue.waiting.popleft()
             try:
                 due = await self._attempt(wait_id)
+                if due is None:
+                    pace.on_answer(self._clock.monotonic())
+                else:
+                    pace.on_failure(self._clock.monotonic())
             except StoreUnavailable:
                 due = self._clock.now() + RETRY_PAUSE
             except Exception:  # a defect; the cancel stays requested on disk, for the next start
@@ -145,6 +159,7 @@ class JobCancels:
                 self._known.discard(wait_id)
             else:
                 self._schedule(wait_id, origin, due)
+        pace.on_drained(self._clock.monotonic())
         queue.workers -= 1
         if not queue.workers:
             del self._queues[origin]

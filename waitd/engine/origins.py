@@ -8,14 +8,18 @@ share half of `poke_concurrency`, however many they are.
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import frexp, inf
 
+from waitd.core.recovery import Pace
 from waitd.engine.held_wait import HeldWait
 
 #: How many pokes at a time an origin gets before its first answer.
 INITIAL_LIMIT = 1
 #: How many timeouts in a row bring an origin's limit down to one.
 MAX_TIMEOUTS = 3
+#: By how many queued groups the rate of an origin's whole queue is estimated.
+SAMPLED_GROUPS = 100
 #: How many origins are remembered while nothing is queued at them.
 REMEMBERED = 10_000
 
@@ -63,6 +67,14 @@ class FairQueue:
         group = self.groups.pop(key)
         return [group] if isinstance(group, HeldWait) else group
 
+    def rate(self) -> float:
+        """How many pokes a second the queued waits amount to, by their intervals."""
+        sample = list(islice(self.groups.values(), SAMPLED_GROUPS))
+        rates = [
+            1 / (group if isinstance(group, HeldWait) else group[0]).pacing.poke_interval for group in sample
+        ]
+        return sum(rates) * len(self.groups) / len(rates) if rates else 0.0
+
     def _overdue(self, magnitude: int, now: float) -> float:
         group = self.groups[self._by_magnitude[magnitude][0]]
         first = group if isinstance(group, HeldWait) else group[0]
@@ -81,6 +93,7 @@ class OriginQueue:
         timeouts: how many timeouts came in a row.
         held_down: whether timeouts brought its limit down.
         is_ready: whether it is among the origins that have a turn.
+        pace: limits its pokes after a fault.
         queue: its due waits.
     """
 
@@ -91,6 +104,7 @@ class OriginQueue:
     timeouts: int = 0
     held_down: bool = False
     is_ready: bool = False
+    pace: Pace = field(default_factory=Pace)
     queue: FairQueue = field(default_factory=FairQueue)
 
 
@@ -110,6 +124,8 @@ class Origins:
         self._ready: deque[OriginQueue] = deque()
         #: Unproven origins whose turn came while as many pokes ran at unproven ones as may.
         self._held_back: deque[OriginQueue] = deque()
+        #: Origins that have waits and may run a poke, and whose pace lets none start yet.
+        self._paced: list[OriginQueue] = []
         #: The final pokes, at the deadlines.
         self._final = OriginQueue("", inf, proven=True)
         self.queued = 0
@@ -125,7 +141,7 @@ class Origins:
             return "origin_limit"
         if not origin.proven and self._unproven_running >= self._max_unproven:
             return "unproven_origins"
-        return None
+        return "origin_pace" if origin.pace.limited else None
 
     def add(self, held: HeldWait, name: str) -> None:
         """Queues a wait at its origin."""
@@ -151,6 +167,21 @@ class Origins:
             held.queued = False
             self.queued -= 1
 
+    @property
+    def paced(self) -> bool:
+        """Whether an origin has waits that its pace holds back; call `release` regularly."""
+        return bool(self._paced)
+
+    def release(self, monotonic: float) -> None:
+        """Gives the origins a turn whose pace lets a poke start."""
+        paced, self._paced = self._paced, []
+        for origin in paced:
+            origin.pace.on_backlog(len(origin.queue.groups), origin.queue.rate())
+            if origin.pace.next_start(monotonic) > monotonic:
+                self._paced.append(origin)
+            else:
+                self._ready.append(origin)
+
     def take(
         self, now: float, monotonic: float, *, final_only: bool = False
     ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
@@ -168,11 +199,15 @@ class Origins:
                 if not origin.proven and self._unproven_running >= self._max_unproven:
                     self._held_back.append(origin)
                     continue
+                if origin.pace.limited and origin.pace.next_start(monotonic) > monotonic:
+                    self._paced.append(origin)
+                    continue
                 origin.is_ready = False
             else:
                 return None
             group = self._pop(origin, now, monotonic)
             if group and origin is not self._final:
+                origin.pace.on_start(monotonic)
                 origin.running += 1
                 self._unproven_running += not origin.proven
             self._make_ready(origin)
@@ -205,10 +240,21 @@ class Origins:
             origin.is_ready = True
             self._ready.append(origin)
 
-    def done(self, origin: OriginQueue, *, timed_out: bool) -> None:
-        """Ends a poke at an origin and adapts the origin's limit."""
+    def done(self, origin: OriginQueue, monotonic: float, *, timed_out: bool, failed: bool) -> None:
+        """Ends a poke at an origin and adapts the origin's limit and pace.
+
+        Args:
+            origin: the origin that was poked.
+            monotonic: the time, monotonic seconds.
+            timed_out: whether there was no complete answer in time.
+            failed: whether it was unreachable, as also after a timeout.
+        """
         if origin is self._final:
             return
+        if failed:
+            origin.pace.on_failure(monotonic)
+        else:
+            origin.pace.on_answer(monotonic)
         origin.running -= 1
         self._unproven_running -= not origin.proven
         if timed_out:
@@ -221,7 +267,11 @@ class Origins:
             self._ready.append(self._held_back.popleft())
         if origin.queue.groups:
             self._make_ready(origin)
-        elif len(self._origins) > REMEMBERED and not origin.running and not origin.held_down:
+            return
+        if origin.pace.limited:
+            origin.pace.on_drained(monotonic)
+        busy = origin.running or origin.held_down or origin.pace.limited or origin.pace.failing
+        if len(self._origins) > REMEMBERED and not busy:
             del self._origins[origin.name]
 
     def _hold_down(self, origin: OriginQueue) -> None:

@@ -7,7 +7,7 @@ from math import inf
 import anyio
 
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
-from waitd.core.waits.verdict import Verdict
+from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue, Origins
@@ -86,6 +86,8 @@ class PokeDispatcher:
                 return
             taken = self._origins.take(now, monotonic, final_only=running >= self._concurrency)
             if taken is None:
+                if self._origins.paced:
+                    self._poke_started.set()
                 return
             self._start_poke(*taken, now, monotonic)
         self._start_in_next_turn()
@@ -122,7 +124,10 @@ class PokeDispatcher:
     def _on_attempt_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         try:
             self._attempts.discard(attempt)
-            self._origins.done(attempt.origin, timed_out=attempt.expired)
+            failed = bool(verdicts) and type(verdicts[0]) is Unreachable
+            self._origins.done(
+                attempt.origin, self._clock.monotonic(), timed_out=attempt.expired, failed=failed
+            )
             if self._stopped:
                 self._poke_ended.set()
             if self._origins.queued:
@@ -138,7 +143,7 @@ class PokeDispatcher:
         One check of all pokes costs less than a timer for each.
         """
         while True:
-            if not self._attempts:
+            if not self._attempts and not self._origins.paced:
                 await self._clock.sleep_until(inf, self._poke_started)
             expected = self._clock.monotonic() + TIMEOUT_CHECK_SECONDS
             await self._clock.sleep(TIMEOUT_CHECK_SECONDS)
@@ -148,6 +153,9 @@ class PokeDispatcher:
                     attempt.cutoff += now - expected
             for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
                 attempt.expire()
+            if self._origins.paced:
+                self._origins.release(now)
+                self.start_queued()
 
     def stop(self) -> None:
         """Starts no more pokes."""

@@ -119,7 +119,7 @@ class WaitingOnView(BaseModel):
         description="queued: due, and not started yet; ending: the outcome is being stored."
     )
     since: Time | None = Field(description="When the poke became due; null while it is scheduled.")
-    held_up_by: Literal["origin_limit", "unproven_origins", "poke_concurrency"] | None = Field(
+    held_up_by: Literal["origin_limit", "origin_pace", "unproven_origins", "poke_concurrency"] | None = Field(
         description="The limit that delays a queued poke; null: it is next."
     )
     origin: str = Field(description="The queue it is in: scheme, host and port, else the connection.")

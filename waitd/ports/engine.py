@@ -13,8 +13,8 @@ class WaitingOn(NamedTuple):
             outcome is being stored.
         since: when it became due; None while scheduled.
         held_up_by: the limit that a queued wait has met: `origin_limit`, `unproven_origins` (too
-            many pokes are at origins that, like this one, have not answered yet),
-            `poke_concurrency`; None: no limit, its turn is next.
+            many pokes are at origins that, like this one, have not answered yet), `origin_pace`
+            (it answers again after a fault), `poke_concurrency`; None: no limit, its turn is next.
         origin: the origin that it is queued at.
         origin_limit: how many pokes at a time the origin gets now.
         origin_running: how many are in progress there.

@@ -149,6 +149,8 @@ def _queue_reason(waiting_on: Mapping[str, Any]) -> str:
         case "origin_limit":
             running = pluralize(waiting_on["origin_running"], "poke")
             return f"{origin} has {running} in flight, and its limit is {limit}"
+        case "origin_pace":
+            return f"{origin} answers again after a fault, and is poked no faster than before at first"
         case "unproven_origins":
             return f"{origin} has not answered yet, and origins like it may use only half of poke_concurrency"
         case "poke_concurrency":

@@ -1,0 +1,152 @@
+"""How fast a target is asked once it answers again after a fault. Pure; times are monotonic.
+
+What became due during the fault must not come all at once. So the rate from before the fault is
+the limit, already while it lasts. After the first answer a few seconds of ramp lead to that rate,
+it holds until the backlog is gone, and what is still queued then is released at a rate that
+doubles.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+#: How many failures in a row are a fault.
+FAULT_FAILURES = 3
+#: The rate is measured over windows of this many seconds.
+WINDOW_SECONDS = 10.0
+#: The share of the last peak that a window with fewer requests leaves.
+PEAK_KEPT = 0.7
+#: The ramp begins at this share of the rate, and doubles each second until it reaches the whole.
+FIRST_SHARE, RAMP_SECONDS = 1 / 8, 3.0
+#: How long the rate holds at least before it doubles, in seconds.
+MIN_HOLD_SECONDS = 30.0
+#: The requests of this time may come together: no timer is set for each, in seconds.
+TICK_SECONDS = 0.1
+#: How many targets are remembered by a `Paces`.
+REMEMBERED = 10_000
+
+
+def release_rate(rate: float, hold: float, since: float) -> float:
+    """The requests a second that are released `since` seconds after the return.
+
+    Args:
+        rate: the rate from before the fault.
+        hold: how long it holds before it doubles, in seconds.
+        since: seconds since the first answer after the fault.
+    """
+    if since < RAMP_SECONDS:
+        return rate * FIRST_SHARE * 2.0 ** int(since)
+    return rate * 2.0 ** min(int((since - RAMP_SECONDS) / hold), 60)
+
+
+class Pace:
+    """The pace of requests to one target.
+
+    Attributes:
+        limited: whether it limits when the next request starts.
+        rate: the requests a second from before the fault, 0.0 if none were measured.
+    """
+
+    __slots__ = (
+        "_at",
+        "_count",
+        "_failures",
+        "_hold",
+        "_min_rate",
+        "_returned_at",
+        "_since",
+        "_tokens",
+        "limited",
+        "rate",
+    )
+
+    def __init__(self, min_rate: float = 1.0) -> None:
+        """`min_rate`: the limit for a target that was asked more rarely before, a second."""
+        self._min_rate = min_rate
+        self.limited = False
+        self.rate = 0.0
+        self._failures = self._count = 0
+        self._since = self._returned_at = self._at = self._tokens = 0.0
+        self._hold = MIN_HOLD_SECONDS
+
+    @property
+    def failing(self) -> bool:
+        """Whether the target has a fault."""
+        return self._failures >= FAULT_FAILURES
+
+    def on_start(self, now: float) -> None:
+        """Counts a request that starts."""
+        self._count += 1
+        if self.limited:
+            self._tokens -= 1.0
+        elif now - self._since >= WINDOW_SECONDS:
+            self._end_window(now)
+
+    def _end_window(self, now: float) -> None:
+        if self._since and not self._failures:
+            self.rate = max(self._count / (now - self._since), self.rate * PEAK_KEPT)
+        self._since, self._count = now, 0
+
+    def on_failure(self, now: float) -> None:
+        """Counts a request that the target did not answer, or not usefully."""
+        self._failures += 1
+        if self._failures == FAULT_FAILURES:
+            self.limited = True
+            self.rate = max(self.rate, self._min_rate)
+            self._at, self._tokens = now, 1.0
+
+    def on_answer(self, now: float) -> None:
+        """Notes an answer; the first one after a fault begins the release."""
+        if not self._failures:
+            return
+        if self.failing:
+            self._returned_at = self._at = now
+            self._tokens, self._hold = 1.0, MIN_HOLD_SECONDS
+        self._failures = 0
+        self._since, self._count = now, 0
+
+    def on_backlog(self, backlog: int, rate: float) -> None:
+        """Adapts the limit to what is due: how many requests, and how many a second they are."""
+        self.rate = max(self.rate, rate)
+        self._hold = max(self._hold, backlog / self.rate)
+
+    def next_start(self, now: float) -> float:
+        """When the next request may start: `now`, or later."""
+        if not self.limited:
+            return now
+        rate = self.rate
+        if not self.failing:
+            rate = release_rate(rate, self._hold, now - self._returned_at)
+        most = max(1.0, rate * TICK_SECONDS)
+        self._tokens = min(most, self._tokens + max(0.0, now - self._at) * rate)
+        self._at = now
+        # A whole token, but for the rounding of the clock.
+        missing = 1.0 - 1e-6 - self._tokens
+        return now if missing <= 0 else now + max(missing / rate, TICK_SECONDS / 10)
+
+    def on_drained(self, now: float) -> None:
+        """Nothing is due any more: the release ends with the ramp."""
+        if self.limited and not self.failing and now - self._returned_at >= RAMP_SECONDS:
+            self.limited = False
+            self._since, self._count = now, 0
+
+
+class Paces:
+    """The paces of the targets that were asked last, in bounded memory."""
+
+    def __init__(self, min_rate: float) -> None:
+        self._min_rate = min_rate
+        self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._paces)
+
+    def get(self, target: Hashable) -> Pace:
+        """The pace of a target."""
+        pace = self._paces.get(target)
+        if pace is None:
+            pace = self._paces[target] = Pace(self._min_rate)
+            if len(self._paces) > REMEMBERED:
+                self._paces.popitem(last=False)
+        else:
+            self._paces.move_to_end(target)
+        return pace
