@@ -2,6 +2,8 @@
 
 import json
 import tomllib
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +13,7 @@ from known_settings import DEFAULT_PORT, unknown_variables
 from manifests import KUBERNETES, PROBES, Object, Pod, find_object, variables
 
 from waitd import __version__
+from waitd.core.connections.addresses import FORBIDDEN_NETWORKS, Address, Network
 from waitd.settings import Settings, load
 
 #: The first version with native sidecars, and the newest that has schemas.
@@ -148,8 +151,27 @@ def test_the_network_policy_admits_labelled_clients_and_blocks_metadata_services
     policy = find_object(deployments["standalone"], "NetworkPolicy", "waitd")["spec"]
     (clients,) = [s for rule in policy["ingress"] for s in rule["from"] if "podSelector" in s]
     assert clients["podSelector"] == {"matchLabels": {"waitd-client": "true"}}
-    refused = {a for rule in policy["egress"] for to in rule.get("to", ()) for a in to["ipBlock"]["except"]}
-    assert {"169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"} <= refused
+    dns, targets = policy["egress"]
+    (to,) = dns["to"]
+    assert to["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert [(port["protocol"], port["port"], port["endPort"]) for port in targets["ports"]] == [
+        ("TCP", 1, 52),
+        ("TCP", 54, 65535),
+    ]
+    refused = [ip_network(entry) for to in targets["to"] for entry in to["ipBlock"]["except"]]
+    for network in FORBIDDEN_NETWORKS:
+        address = network.network_address
+        assert _contains(refused, address)
+        assert _contains(refused, network.broadcast_address)
+        if address.version == 4:
+            number = int(address)
+            assert _contains(refused, IPv6Address((0x64FF9B << 96) + number)), "NAT64"
+            assert _contains(refused, IPv6Address((0x2002 << 112) + (number << 80))), "6to4"
+
+
+def _contains(networks: Sequence[Network], address: Address) -> bool:
+    return any(address in network for network in networks)
 
 
 def test_a_daemon_off_loopback_has_a_mounted_keys_file(pod: Pod) -> None:

@@ -107,6 +107,15 @@ def test_the_compose_file_matches_the_code() -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    redis = compose["services"]["redis"]
+    assert "ports" not in redis
+    assert redis["networks"] == ["backend"]
+    assert compose["networks"]["backend"] == {"internal": True}
+    password = re.compile(r"\$\{REDIS_PASSWORD:\?.+\}")
+    assert password.fullmatch(redis["command"][redis["command"].index("--requirepass") + 1])
+    assert password.search(service["environment"]["AIRFLOW_CONN_QUEUE"])
+    for image in (each["image"] for each in compose["services"].values()):
+        assert re.search(r":\d+\.\d+(\.\d+)?(-\w+)?$", image), "a fixed version"
     mounted = {volume.partition(":")[0] for s in compose["services"].values() for volume in s["volumes"]}
     assert mounted == compose["volumes"].keys()
     secrets = {s["source"] for service in compose["services"].values() for s in service.get("secrets", ())}
