@@ -283,6 +283,12 @@ class MemoryStore:
     async def check_writable(self) -> None:
         self._check()
 
+    async def check_unreadable(self) -> None:
+        """Every wait can be read."""
+
+    async def scrub(self, after: str | None, limit: int) -> str | None:
+        return None
+
 
 @dataclass(frozen=True)
 class RecordingTarget:

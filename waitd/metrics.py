@@ -169,6 +169,12 @@ class Instruments:
         self.waits_finished = Counter(
             "waitd_waits_finished", "Finished waits.", ["kind", "state"], registry=r
         )
+        self.unreadable_waits = Gauge(
+            "waitd_unreadable_waits", "Waits in the store that cannot be read and are set aside.", registry=r
+        )
+        self.unreadable_rows = Gauge(
+            "waitd_unreadable_rows", "Rows of the store that cannot be read, by table.", ["table"], registry=r
+        )
         self.wait_duration = Histogram(
             "waitd_wait_duration_seconds",
             "Time from the acceptance of a wait to its end.",

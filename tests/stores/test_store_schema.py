@@ -19,7 +19,8 @@ from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import WaitFilter
 from waitd.stores import Database, Store, migrations
-from waitd.stores.codec import DeliveryRow, WaitRow
+from waitd.stores.codec import WaitRow
+from waitd.stores.delivery_codec import DeliveryRow
 from waitd.stores.migrations import newest_revision
 from waitd.stores.operations import airflow_index, audit, costs, maintenance, redelivery
 from waitd.stores.operations.insert import COLUMNS

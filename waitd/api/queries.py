@@ -13,7 +13,7 @@ from waitd.api.routing import RouteParameter
 from waitd.core.errors import InvalidInput, NotFound, Problem
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
 from waitd.core.waits.wait import WaitId
-from waitd.models import ACTIONS, MAX_LABELS, STATES
+from waitd.models import ACTIONS, MAX_LABELS, STATES, UNREADABLE
 from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, WaitFilter
 
 DEFAULT_LIMIT = 100
@@ -45,7 +45,11 @@ WAIT = RouteParameter(
 )
 #: The query parameters that each of the functions `…_filter` reads.
 WAIT_FILTER = (
-    RouteParameter("state", {"enum": list(STATES)}, "Only waits in this state."),
+    RouteParameter(
+        "state",
+        {"enum": [*STATES, UNREADABLE]},
+        "Only waits in this state; unreadable: those whose stored row cannot be read.",
+    ),
     RouteParameter("kind", {"type": "string"}, "Only waits of this kind."),
     RouteParameter(
         LABEL,
@@ -160,7 +164,7 @@ def wait_filter(query: Mapping[str, str], namespace: str | None) -> WaitFilter:
     before = _last_of_previous(query)
     return WaitFilter(
         namespace,
-        _choice(query, "state", STATES),
+        _choice(query, "state", (*STATES, UNREADABLE)),
         query.get("kind"),
         labels or None,
         None if before is None else WaitId(before),

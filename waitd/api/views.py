@@ -10,7 +10,8 @@ from waitd.api.submission.sinks import SinkTargets
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitState
-from waitd.ports import LiveWait, StoredDelivery, StoredWait, WaitingOn
+from waitd.models import UNREADABLE
+from waitd.ports import LiveWait, StoredDelivery, StoredWait, UnreadableWait, WaitingOn
 
 
 def progress_of(wait: StoredWait, live: LiveWait | None) -> Progress:
@@ -64,6 +65,11 @@ def wait_view(
         "deliveries": [delivery_view(delivery, sinks) for delivery in wait.deliveries],
         "cost": cost,
     }
+
+
+def unreadable_view(wait: UnreadableWait) -> dict[str, Any]:
+    """Returns a wait that cannot be read in the form of `UnreadableWaitView`."""
+    return {**wait._asdict(), "state": UNREADABLE}
 
 
 def submission_view(wait: StoredWait, submission: Submission) -> dict[str, Any]:

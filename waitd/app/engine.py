@@ -219,6 +219,10 @@ class Engine(StoreListener):
         """Sets the gauges that are computed for a scrape only."""
         self.poker.refresh_gauges()
         self.wait_counts.refresh_gauges()
+        unreadable = self.store.unreadable_counts()
+        self.instruments.unreadable_waits.set(unreadable.get("waits", 0))
+        for table, rows in unreadable.items():
+            self.instruments.unreadable_rows.labels(table).set(rows)
         if self.meter is not None:
             self.meter.refresh_gauges()
         self.instruments.event_loop_lag.set(self.maintenance.lag)

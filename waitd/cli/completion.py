@@ -14,7 +14,7 @@ TIMEOUT = 1.0
 #: How many of the newest waits are offered.
 MAX_WAITS = 50
 
-STATES = ("waiting", "success", "failed", "timeout", "cancelled")
+STATES = ("waiting", "success", "failed", "timeout", "cancelled", "unreadable")
 
 
 def complete_state(incomplete: str) -> list[str]:

@@ -19,18 +19,13 @@ from waitd.cli.completion import complete_state
 from waitd.cli.console import ExitCode, fail, print_error, print_json, stderr_console
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.display.formatting import pluralize
+from waitd.cli.exported_lines import UNREADABLE, daemon_waits, export_line, mended, stored_waits
 from waitd.cli.options import DEFAULT_URL, Config, Json, Url, examples, help_text, load_settings
 from waitd.cli.submit import print_refused, read_waits, submit_many
 
 if TYPE_CHECKING:
     from waitd.client import Client
-    from waitd.settings import Settings
 
-#: The fields of a wait that are submitted again. The timeout follows from the deadline.
-EXPORTED_FIELDS = (
-    "kind", "params", "poke_interval", "exponential_backoff", "max_wait", "soft_fail", "silent_fail", "sinks", "labels",
-    "supersede_key", "wake_on",
-)  # fmt: skip
 #: The timeout, in seconds, of a wait whose deadline has passed: it is poked once.
 MIN_TIMEOUT = 0.001
 #: Kinds whose verdict depends on the results of earlier pokes.
@@ -54,7 +49,7 @@ def export(
     state: Annotated[
         str,
         typer.Option(
-            help="State of the waits: waiting, success, failed, timeout or cancelled. "
+            help="State of the waits: waiting, success, failed, timeout, cancelled or unreadable. "
             "Only waiting ones can be imported.",
             metavar="STATE",
             autocompletion=complete_state,
@@ -72,26 +67,40 @@ def export(
     To move waits so that each outcome is delivered once: stop the daemon, export with --offline
     (which reads the database named in the settings), and import into the other daemon. While two
     daemons hold the same wait, both deliver its outcome.
+
+    Waits whose stored row cannot be read follow the waiting ones, with the row as it is stored.
+    Once `row` is mended in such a line, the line can be imported.
     """
     if config and not offline:
         fail("--config names the database to read; use it with --offline.", ExitCode.USAGE)
     kinds: Counter[str] = Counter()
+    unreadable = 0
 
     def write(wait: Mapping[str, Any]) -> None:
-        print_json(export_line(wait))
-        kinds[wait["kind"]] += 1
+        nonlocal unreadable
+        if wait["state"] == UNREADABLE:
+            print_json(wait)
+            unreadable += 1
+        else:
+            print_json(export_line(wait))
+            kinds[wait["kind"]] += 1
 
     if offline:
         from waitd.core.errors import WaitdError
 
         try:
-            asyncio.run(_for_each(_stored_waits(load_settings(config), state), write))
+            asyncio.run(_for_each(stored_waits(load_settings(config), state), write))
         except (WaitdError, OSError) as error:
             fail(f"cannot read the database: {error}")
     else:
-        call_daemon(url, lambda client: _for_each(client.each({"state": state}), write))
+        call_daemon(url, lambda client: _for_each(daemon_waits(client, state), write))
     console = stderr_console()
     console.print(f"{pluralize(kinds.total(), 'wait')} written. {NOT_EXPORTED}", soft_wrap=True)
+    if unreadable:
+        console.print(
+            f"{pluralize(unreadable, 'unreadable wait')} written as stored: mend `row` in these lines to import them.",
+            soft_wrap=True,
+        )
     for kind in STATEFUL_KINDS & set(kinds):
         console.print(f"{kinds[kind]:,} of kind {kind} restart their inactivity_period.", soft_wrap=True)
 
@@ -101,68 +110,6 @@ async def _for_each(
 ) -> None:
     async for wait in waits:
         write(wait)
-
-
-async def _stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mapping[str, Any]]:
-    """The waits in the database of a stopped daemon, newest first, with the exported fields."""
-    from waitd.core.waits.event import rfc3339
-    from waitd.ports import WaitFilter
-    from waitd.stores.database import Database
-    from waitd.stores.queries import waits as wait_queries
-
-    database = await Database.open(settings.store_url)
-    try:
-        before = None
-        while True:
-            async with database.reading() as connection:
-                page = await wait_queries.find(connection, WaitFilter(state=state, before=before, limit=1000))
-            for wait in page:
-                fields = {name: getattr(wait.spec, name) for name in EXPORTED_FIELDS}
-                submission = wait.submission
-                yield {
-                    **fields,
-                    "submit": None
-                    if submission is None
-                    else {**submission._asdict(), "request": wait.spec.submit},
-                    "id": wait.id,
-                    "state": wait.state.value,
-                    "deadline": rfc3339(wait.deadline),
-                }
-            if not page:
-                return
-            before = page[-1].id
-    finally:
-        await database.close()
-
-
-def export_line(wait: Mapping[str, Any]) -> dict[str, Any]:
-    """The line for a wait, as the API or the database returns it.
-
-    Older daemons lack some fields.
-    """
-    body = {name: wait[name] for name in EXPORTED_FIELDS if name in wait}
-    if wait.get("submit") is not None:
-        body["submit"] = _resuming_submit(wait["id"], wait["submit"])
-    return {
-        "id": wait["id"],
-        "state": wait["state"],
-        "deadline": wait["deadline"],
-        "wait": {**body, "idempotency_key": f"import-{wait['id']}"},
-    }
-
-
-def _resuming_submit(wait_id: str, submit: Mapping[str, Any]) -> dict[str, Any]:
-    """The `submit` field with which the other daemon resumes the job where this one stopped.
-
-    It keeps the job's idempotency key, so that no job starts twice.
-    """
-    resume = {"state": submit["state"], "handle": submit["handle"], "attempts": submit["attempts"]}
-    is_unfinished = submit["state"] in {"pending", "submitting", "submitted"}
-    return {
-        **submit["request"],
-        "idempotency_key": submit["request"].get("idempotency_key") or wait_id,
-        **({"resume": resume} if is_unfinished else {}),
-    }
 
 
 def import_(
@@ -178,7 +125,7 @@ def import_(
     The import can be repeated: waits that the daemon already has are not changed. With --json it
     prints, one on a line, each wait's old id (`from`) and the daemon's answer.
     """
-    lines = check_lines(file, read_waits(file))
+    lines, unreadable = _readable(file, check_lines(file, read_waits(file)))
     waiting = sorted((line for line in lines if line["state"] == "waiting"), key=lambda line: str(line["id"]))
     ended = len(lines) - len(waiting)
     if ended:
@@ -201,7 +148,19 @@ def import_(
             f"{pluralize(result.created, 'wait')} imported, {result.existing:,} already there, "
             f"{result.refused:,} refused\n"
         )
-    raise typer.Exit(ExitCode.FAILED if result.refused or ended else ExitCode.OK)
+    raise typer.Exit(ExitCode.FAILED if result.refused or ended or unreadable else ExitCode.OK)
+
+
+def _readable(file: str, lines: Sequence[Mapping[str, Any]]) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """The lines of waits that can be submitted, mended ones included, and how many cannot."""
+    readable, unreadable = list[Mapping[str, Any]](), 0
+    for n, line in enumerate(lines, 1):
+        try:
+            readable.append(mended(line) if line["state"] == UNREADABLE else line)
+        except ValueError as error:
+            unreadable += 1
+            print_error(f"{file}: line {n}: the wait {line['id']} is still unreadable: {error}")
+    return readable, unreadable
 
 
 def submit_lines(url: str, lines: Sequence[Mapping[str, Any]], *, as_json: bool) -> ImportResult:
@@ -229,6 +188,8 @@ async def _has_wait(client: "Client", wait_id: str) -> bool:
 def check_lines(file: str, lines: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Returns the lines. Ends the command if one was not written by `waitd export`."""
     for n, line in enumerate(lines, 1):
+        if line.get("state") == UNREADABLE and isinstance(line.get("row"), dict):
+            continue
         try:
             datetime.fromisoformat(line["deadline"])
             is_exported = isinstance(line["wait"], dict) and isinstance(line["id"], str) and "state" in line

@@ -37,7 +37,7 @@ def wait_for_outcomes(url: str, ids: Sequence[str], *, as_json: bool) -> Sequenc
         if as_json:
             print_json(wait)
         else:
-            outcome = wait["outcome"]
+            outcome = wait.get("outcome") or {"reason": "", "message": wait.get("error", "")}
             fields = [wait["id"], wait["state"], outcome["reason"], outcome["message"]]
             sys.stdout.write(" · ".join(filter(None, fields)) + "\n")
     if len(ended) > 1 and not as_json:
@@ -70,6 +70,6 @@ async def _wait_for_outcome(client: "Client", wait_id: str, progress: "OutcomePr
 def outcome_exit_code(ended: Sequence[dict[str, Any]]) -> ExitCode:
     """0 if every wait succeeded, 1 if any failed or was cancelled, else 124."""
     states = {wait["state"] for wait in ended}
-    if states & {"failed", "cancelled"}:
+    if states & {"failed", "cancelled", "unreadable"}:
         return ExitCode.FAILED
     return ExitCode.TIMEOUT if "timeout" in states else ExitCode.OK

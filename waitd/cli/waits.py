@@ -13,6 +13,8 @@ from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, exa
 if TYPE_CHECKING:
     from waitd.client import Client
 
+#: In place of a state: the wait's stored row cannot be read.
+UNREADABLE = "unreadable"
 _EXAMPLE_ID = "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f"
 
 
@@ -20,7 +22,8 @@ def list_waits(
     state: Annotated[
         str | None,
         typer.Option(
-            help="Only waits in this state: waiting, success, failed, timeout or cancelled.",
+            help="Only waits in this state: waiting, success, failed, timeout or cancelled; unreadable lists "
+            "those whose stored row cannot be read.",
             metavar="STATE",
             autocompletion=complete_state,
         ),
@@ -41,9 +44,13 @@ def list_waits(
         for wait in waits:
             print_json(wait)
         return
+    from waitd.cli.display.unreadable import render_unreadable
     from waitd.cli.display.waits import render_table
 
     console = stdout_console()
+    if waits and state == UNREADABLE:
+        console.print(render_unreadable(waits))
+        return
     console.print(
         render_table(waits, console.width) if waits else "No waits." if not query else "No waits match."
     )
@@ -67,9 +74,18 @@ def show(
     from waitd.cli.display.explain import explain
 
     async def work(client: "Client") -> tuple[dict[str, Any], dict[str, Any]]:
-        return await client.get(check_wait_id(wait_id)), await client.pokes(wait_id)
+        wait = await client.get(check_wait_id(wait_id))
+        return wait, {} if wait["state"] == UNREADABLE else await client.pokes(wait_id)
 
     wait, pokes = call_daemon(url, work)
+    if wait["state"] == UNREADABLE:
+        if as_json:
+            print_json(wait)
+        else:
+            from waitd.cli.display.unreadable import render_unreadable
+
+            stdout_console().print(render_unreadable([wait], whole=True))
+        return
     why = explain(wait, pokes["runs"], datetime.now(UTC))
     if as_json:
         print_json({**wait, "runs": pokes["runs"], "why": why})

@@ -10,6 +10,7 @@ WaitdError
 ├── NotFound                  it does not exist (404)
 │   └── UnknownConnection     all resolvers answered, and none has the conn_id
 ├── Conflict                  the current state forbids it (409)
+│   └── Unreadable            its stored row cannot be read
 ├── StoreUnusable             the database cannot be opened; trying again does not help
 └── Unavailable               try again later (503)
     ├── StoreUnavailable      the database cannot be written now: full disk, locked file
@@ -93,6 +94,17 @@ class UnknownConnection(NotFound):
 
 class Conflict(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
     """The current state forbids the operation."""
+
+
+class Unreadable(Conflict):
+    """The stored row of a wait cannot be read, so nothing can be done with the wait."""
+
+    def __init__(self, wait_id: str, error: str) -> None:
+        self.wait_id = wait_id
+        super().__init__(
+            f"the stored row of the wait {wait_id} cannot be read ({error}), so its sinks are unknown and nothing"
+            " can be done with it: save it with `waitd export`, stop the daemon, and mend or delete the row"
+        )
 
 
 class StoreUnusable(WaitdError):  # noqa: N818 - reads as a sentence where it is raised

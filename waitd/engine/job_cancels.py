@@ -16,7 +16,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
+from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable, Unreadable
 from waitd.core.recovery import Paces
 from waitd.core.waits.submission import (
     CancelState,
@@ -174,7 +174,7 @@ class JobCancels:
         await self._submitter.wait_for_call(wait_id)
         try:
             wait = await self._store.get(wait_id)
-        except NotFound:
+        except (NotFound, Unreadable):
             return None
         before, submission = wait.job_cancel, wait.submission
         if before is None or before.next_attempt_at is None or submission is None:

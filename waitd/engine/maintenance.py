@@ -28,6 +28,8 @@ PAGE_ROWS = 1000
 #: How many ids a sweep reads at a time, and for how many seconds it then leaves the loop to the
 #: pokes: a million waits take half a minute.
 PAGE_IDS, SWEEP_PAUSE = 2 * PAGE_ROWS, 0.05
+#: The pause between two pages of the scrub, in seconds: it takes a tenth of a core at most.
+SCRUB_PAUSE = 0.25
 
 
 class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
@@ -35,7 +37,7 @@ class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
 
 
 class Maintenance:
-    """Three regular loops. `after_sweep` is called at the end of each sweep."""
+    """Regular loops. `after_sweep` is called at the end of each sweep."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Maintenance:
             tasks.start_soon(self._watch, name="watch")
             tasks.start_soon(self._flush, name="flush progress")
             tasks.start_soon(self._sweep_regularly, name="sweep")
+            tasks.start_soon(self._scrub, name="scrub")
 
     @property
     def lag(self) -> float:
@@ -104,6 +107,18 @@ class Maintenance:
                 log.warning("progress_not_stored", error=str(error))
                 await clock.sleep(FLUSH_SECONDS)
 
+    async def _scrub(self) -> None:
+        """Reads every wait once, so that unreadable ones are known before someone needs them."""
+        after: str | None = None
+        while True:
+            try:
+                after = await self._store.scrub(after, PAGE_ROWS)
+            except StoreUnavailable as error:
+                log.warning("scrub_failed", error=str(error))
+            if after is None:
+                return
+            await self._clock.sleep_until(self._clock.monotonic() + SCRUB_PAUSE, asyncio.Event())
+
     async def _sweep_regularly(self) -> None:
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
@@ -131,6 +146,7 @@ class Maintenance:
             log.info("pruned", waits=pruned)
         while pruned := await self._store.prune_audit(before, PAGE_ROWS):
             log.info("pruned", audit=pruned)
+        await self._store.check_unreadable()
         await self._after_sweep()
 
     async def _waiting_ids(self) -> AsyncIterator[WaitId]:
@@ -138,8 +154,6 @@ class Maintenance:
         while page := await self._store.waiting_ids(after, PAGE_IDS):
             for wait_id in page:
                 yield wait_id
-            if len(page) < PAGE_IDS:
-                return
             after = page[-1]
             await self._clock.sleep(SWEEP_PAUSE)
 

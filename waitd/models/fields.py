@@ -58,4 +58,6 @@ ACTIONS: tuple[Action, ...] = (
 )
 State = Literal["waiting", "success", "failed", "timeout", "cancelled"]
 STATES: tuple[State, ...] = ("waiting", "success", "failed", "timeout", "cancelled")
+#: In place of a state: waits whose stored row cannot be read.
+UNREADABLE = "unreadable"
 VerdictName = Literal["pending", "success", "failure", "unreachable"]

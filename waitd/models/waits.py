@@ -192,10 +192,28 @@ class WaitView(BaseModel):
     cost: WaitCost | None = Field(description="What the wait has cost so far; null where cost is off.")
 
 
-class WaitList(BaseModel):
-    """A page of `GET /v1/waits`; `next_page_token` is null on the last page."""
+class UnreadableWaitView(BaseModel):
+    """A wait whose stored row cannot be read: it is neither poked nor delivered.
 
-    waits: list[WaitView]
+    An operator mends or deletes the row.
+    """
+
+    id: str
+    namespace: str | None = Field(description="null where it cannot be read either.")
+    state: Literal["unreadable"]
+    error: str = Field(description="Why the row cannot be read.")
+    row: dict[str, Any] = Field(
+        description='The columns as they are stored; a blob is `{"base64": …}`. Empty: the page is damaged.'
+    )
+
+
+class WaitList(BaseModel):
+    """A page of `GET /v1/waits`; `next_page_token` is null on the last page.
+
+    With `state=unreadable` it lists the waits that cannot be read, which are in no other list.
+    """
+
+    waits: list[WaitView | UnreadableWaitView]
     next_page_token: str | None
 
 

@@ -29,6 +29,7 @@ from waitd.ports.store import (
     StoredEvent,
     StoredOutcome,
     StoredWait,
+    UnreadableWait,
     UnstoredOutcome,
     WaitFilter,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "SweepStore",
     "Target",
     "Topic",
+    "UnreadableWait",
     "UnstoredOutcome",
     "WaitFilter",
     "WaitingOn",

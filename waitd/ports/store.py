@@ -80,6 +80,22 @@ class StoredWait(Struct, gc=False):
     measured: MeasuredUsage | None = None
 
 
+class UnreadableWait(NamedTuple):
+    """A stored wait that cannot be read.
+
+    Attributes:
+        id: as text, whatever the column holds.
+        namespace: None where it cannot be read either.
+        error: why, in a sentence.
+        row: the columns as JSON holds them; a blob is `{"base64": …}`. Empty: its page is damaged.
+    """
+
+    id: str
+    namespace: str | None
+    error: str
+    row: Mapping[str, Any]
+
+
 class Inserted(Struct, gc=False):
     """The stored wait that answers a submit. Unless `created`, an earlier submit stored it."""
 
@@ -172,7 +188,9 @@ class PokerStore(Protocol):
     """What the poker needs of the store."""
 
     async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
-        """Ends a wait: state, event and deliveries in one transaction. None: it had ended before.
+        """Ends a wait: state, event and deliveries in one transaction.
+
+        None: it had ended before, or its row cannot be read any more.
 
         Raises:
             StoreUnavailable: nothing was written; call again.
@@ -212,6 +230,12 @@ class MaintenanceStore(Protocol):
     async def check_writable(self) -> None:
         """Commits something small. Raises StoreUnavailable."""
 
+    async def check_unreadable(self) -> None:
+        """Serves again the waits that were unreadable and have been mended."""
+
+    async def scrub(self, after: str | None, limit: int) -> str | None:
+        """Reads a page of waits to find unreadable ones; returns its last id, None at the end."""
+
 
 class ApiStore(Protocol):
     """What the API needs of the store.
@@ -235,15 +259,24 @@ class ApiStore(Protocol):
         """
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
-        """One wait with its newest deliveries. Raises NotFound."""
+        """One wait with its newest deliveries. Raises NotFound, Unreadable."""
 
     async def find(self, filter_: WaitFilter) -> Sequence[StoredWait]:
-        """Waits, newest first, each with its newest deliveries."""
+        """Waits, newest first, each with its newest deliveries; unreadable ones are left out."""
+
+    async def get_unreadable(self, wait_id: str, namespace: str | None = None) -> UnreadableWait | None:
+        """One wait that cannot be read; None if there is none with this id."""
+
+    async def find_unreadable(self, filter_: WaitFilter) -> Sequence[UnreadableWait]:
+        """Waits that cannot be read, the highest id first; only their kind can be filtered by."""
 
     async def cancel(
         self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
-        """Ends a waiting wait as cancelled. Raises NotFound, Conflict, StoreUnavailable."""
+        """Ends a waiting wait as cancelled.
+
+        Raises NotFound, Conflict (also Unreadable), StoreUnavailable.
+        """
 
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None

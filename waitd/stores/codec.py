@@ -5,23 +5,25 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import orjson
 
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.event import build_event
-from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, initial_submission
+from waitd.core.waits.submission import JobCancel, Submission, initial_submission
+from waitd.core.waits.verdict import VERDICT_NAMES
 from waitd.core.waits.wait import (
     EMPTY_PROGRESS,
     Outcome,
     Progress,
     VerdictRun,
     WaitId,
+    WaitSpec,
     WaitState,
     decode_spec,
 )
-from waitd.ports import NewWait, OutboxItem, StoredDelivery, StoredWait
+from waitd.ports import NewWait, StoredDelivery, StoredWait
 
 Item = TypeVar("Item")
 #: How many values are encoded or decoded before other tasks run: about a millisecond's worth.
@@ -31,6 +33,9 @@ PROGRESS_LIMIT = 4096
 #: Lengths, in characters, to which messages are cut until the progress fits.
 _MESSAGE_LENGTHS = (120, 60, 20, 0)
 _STATES = {state.value: state for state in WaitState}
+_VERDICTS = frozenset(VERDICT_NAMES.values())
+#: The first moment that RFC 3339 cannot express, Unix seconds.
+_END_OF_TIME = 253_402_300_800.0
 
 
 async def sliced(items: Sequence[Item], size: int = SLICE) -> AsyncIterator[Sequence[Item]]:
@@ -46,7 +51,7 @@ def well_formed(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """Converts mappings and sequences of types that orjson does not support."""
     if isinstance(value, Mapping):
         return dict(value)
@@ -105,13 +110,19 @@ class WaitRow(NamedTuple):
 
 
 def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
-    """The wait in a row."""
-    spec = decode_spec(row.spec)
+    """The wait in a row. Raises one of `DECODE_ERRORS` if the row makes no sense."""
+    row = msgspec.convert(row, WaitRow)  # a column may hold any type
+    spec, state = _checked_spec(row.spec), _STATES[row.state]
+    check_times(row.created_at, row.deadline, row.finished_at or 0.0, row.job_cancel_at or 0.0)
+    if (state is WaitState.WAITING) != (row.finished_at is None) or (row.finished_at is None) != (
+        row.event is None
+    ):
+        raise ValueError(f"its state is {state.value}, which does not go with its event and its end")
     return StoredWait(
         WaitId(row.id),
         row.namespace,
         spec,
-        _STATES[row.state],
+        state,
         row.created_at,
         row.deadline,
         decode_progress(row.progress),
@@ -122,6 +133,24 @@ def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         job_cancel=decode_job_cancel(row.job_cancel) if row.job_cancel else None,
         measured=None if row.cpu_seconds is None else MeasuredUsage(row.cpu_seconds, row.byte_seconds or 0.0),
     )
+
+
+def _checked_spec(text: str) -> WaitSpec:
+    """A stored specification; what the engine counts on is checked."""
+    spec = decode_spec(text)
+    if min(spec.poke_interval, spec.timeout, spec.max_wait or 1.0) <= 0:
+        raise ValueError("a duration in its spec is not positive")
+    if not all(isinstance(sink["kind"], str) for sink in spec.sinks):
+        raise ValueError("a sink in its spec has no kind")
+    if spec.submit is not None and not isinstance(spec.submit.get("cancel_job_on") or (), list | tuple):
+        raise ValueError("cancel_job_on in its spec is no list")
+    return spec
+
+
+def check_times(*times: float) -> None:
+    """Checks that the API can show moments in Unix seconds."""
+    if not all(0.0 <= at < _END_OF_TIME for at in times):
+        raise ValueError("one of its times is out of range")
 
 
 class WaitingRow(NamedTuple):
@@ -137,9 +166,12 @@ class WaitingRow(NamedTuple):
 
 
 def decode_waiting(row: WaitingRow) -> StoredWait:
-    """The waiting wait in a row."""
-    wait_id, namespace, created_at, deadline, spec_text, progress, submission = row
-    spec = decode_spec(spec_text)
+    """The waiting wait in a row. Raises one of `DECODE_ERRORS` if the row makes no sense."""
+    wait_id, namespace, created_at, deadline, spec_text, progress, submission = msgspec.convert(
+        row, WaitingRow
+    )
+    spec = _checked_spec(spec_text)
+    check_times(created_at, deadline)
     return StoredWait(
         WaitId(wait_id),
         namespace,
@@ -152,15 +184,18 @@ def decode_waiting(row: WaitingRow) -> StoredWait:
     )
 
 
+_submission_decoder = msgspec.json.Decoder(Submission)
+_job_cancel_decoder = msgspec.json.Decoder(JobCancel)
+
+
 def encode_submission(submission: Submission) -> str:
     """The stored form of a job's state."""
-    return orjson.dumps(tuple(submission), default=_plain).decode()
+    return orjson.dumps(tuple(submission), default=plain_json).decode()
 
 
 def decode_submission(stored: str) -> Submission:
     """The inverse of `encode_submission`."""
-    state, *rest = orjson.loads(stored)
-    return Submission(SubmitState(state), *rest)
+    return _submission_decoder.decode(stored)
 
 
 def encode_job_cancel(job_cancel: JobCancel) -> str:
@@ -170,11 +205,15 @@ def encode_job_cancel(job_cancel: JobCancel) -> str:
 
 def decode_job_cancel(stored: str) -> JobCancel:
     """The inverse of `encode_job_cancel`."""
-    state, *rest = orjson.loads(stored)
-    return JobCancel(CancelState(state), *rest)
+    return _job_cancel_decoder.decode(stored)
 
 
 # ---------------------------------------------------------------- progress
+
+
+_progress_decoder = msgspec.json.Decoder(
+    tuple[int, int, str | None, list[tuple[str, str, str, float, float, int]]]
+)
 
 
 def encode_progress(progress: Progress) -> str | None:
@@ -202,7 +241,11 @@ def decode_progress(stored: str | None) -> Progress:
     """The inverse of `encode_progress`."""
     if stored is None:
         return EMPTY_PROGRESS
-    pokes, step, state, runs = orjson.loads(stored)
+    pokes, step, state, runs = _progress_decoder.decode(stored)
+    for verdict, _, _, first_at, last_at, _ in runs:
+        check_times(first_at, last_at)
+        if verdict not in _VERDICTS:
+            raise ValueError(f"there is no verdict {verdict}")
     return Progress(pokes, step, state, tuple([VerdictRun(*run) for run in runs]))
 
 
@@ -251,62 +294,12 @@ def _dump_event(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes
         created_at=wait.created_at,
         finished_at=finished_at,
     )
-    return orjson.dumps(event, default=_plain)
+    return orjson.dumps(event, default=plain_json)
 
 
 def decode_outcome(event: bytes) -> Outcome:
-    """The outcome in an event."""
+    """The outcome in an event. Raises one of `DECODE_ERRORS` if it is none of waitd's."""
     data = orjson.loads(event)["data"]
+    if not isinstance(data["message"], str) or not isinstance(data["reason"], str):
+        raise TypeError("the message or the reason in its event is no text")
     return Outcome(WaitState(data["state"]), data["payload"], data["message"], data["reason"])
-
-
-# ---------------------------------------------------------------- deliveries
-
-
-class DeliveryRow(NamedTuple):
-    """A row of `deliveries`: its columns, in their order."""
-
-    id: str
-    wait_id: str
-    namespace: str
-    sink: str
-    destination: str
-    state: str
-    attempts: int
-    created_at: float
-    next_attempt_at: float | None
-    last_attempt_at: float | None
-    last_error: str | None
-
-
-def encode_sink(sink: Mapping[str, Any]) -> str:
-    """The stored form of a sink's parameters."""
-    return orjson.dumps(sink, default=_plain).decode()
-
-
-def decode_delivery(row: DeliveryRow) -> StoredDelivery:
-    """The delivery in a row."""
-    return StoredDelivery(
-        id=DeliveryId(row.id),
-        wait_id=WaitId(row.wait_id),
-        namespace=row.namespace,
-        sink=orjson.loads(row.sink),
-        state=row.state,
-        attempts=row.attempts,
-        created_at=row.created_at,
-        next_attempt_at=row.next_attempt_at,
-        last_error=row.last_error,
-    )
-
-
-def decode_outbox_item(row: DeliveryRow, event: bytes) -> OutboxItem:
-    """The delivery in a row, with its wait's event."""
-    return OutboxItem(
-        id=DeliveryId(row.id),
-        wait_id=WaitId(row.wait_id),
-        namespace=row.namespace,
-        sink=orjson.loads(row.sink),
-        event=event,
-        attempts=row.attempts,
-        created_at=row.created_at,
-    )

@@ -18,6 +18,7 @@ from waitd.stores.queries import event_log
 from waitd.stores.schema import EVENT_SECRET
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
+from waitd.stores.unreadable import UnreadableRows
 
 #: How long a statement waits while another program holds the file's lock, in seconds. Short: the
 #: caller gets an error and tries again.
@@ -62,6 +63,7 @@ class Database:
         revisions: the schema's revision before and after opening; None where there was no schema.
         finished_seq: the number of the last event when the database was opened.
         event_secret: the secret drawn when the database was created.
+        unreadable: the rows that could not be read.
     """
 
     def __init__(self, path: str, lock: FileLock | None) -> None:
@@ -75,6 +77,7 @@ class Database:
         self.revisions: tuple[str | None, str | None] = (None, None)
         self.finished_seq = 0
         self.event_secret = 0
+        self.unreadable = UnreadableRows()
 
     @classmethod
     async def open(cls, url: str) -> "Database":

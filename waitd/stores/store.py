@@ -1,37 +1,26 @@
 """The store's public methods, as `waitd.ports` declares them."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import MeasuredUsage
-from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
-from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId
+from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
-    AirflowWait,
-    AuditFilter,
-    CostFilter,
-    CostSums,
     DeliveryFilter,
-    IdempotentSubmit,
     Inserted,
     NewWait,
     OutboxItem,
     Redelivered,
-    Signal,
     SignalKey,
-    StoredAuditEntry,
-    StoredDelivery,
-    StoredEvent,
     StoredOutcome,
     StoredWait,
     StoreListener,
     UnstoredOutcome,
-    WaitFilter,
 )
 from waitd.stores.codec import well_formed
 from waitd.stores.database import Database
@@ -57,15 +46,17 @@ from waitd.stores.operations.commands import (
     ShiftSchedules,
 )
 from waitd.stores.operations.transaction import CostRules, StoreRules
-from waitd.stores.queries import administration, airflow_waits, costs, deliveries, event_log, waits
-from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.queries import (
+    deliveries,
+)
+from waitd.stores.reads import StoreReads
 from waitd.stores.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Store:
+class Store(StoreReads):
     """Waits and the outbox in one database. Implements every store protocol of `waitd.ports`.
 
     The protocols document the methods. A method that writes returns when its change is on disk; it
@@ -95,7 +86,7 @@ class Store:
             retry_delays: pauses before each delivery attempt, seconds.
             costs: how costs are summed.
         """
-        self._database = database
+        super().__init__(database)
         self._now = now
         rules = StoreRules(now, retry_delays, destination_of, costs or CostRules())
         self._writer = Writer(database, rules, listener or StoreListener())
@@ -228,102 +219,15 @@ class Store:
         """See `MaintenanceStore`."""
         await self._writer.execute(CheckWritable())
 
-    # ---------------------------------------------------------------- reads
-
-    async def _read(
-        self,
-        query: Callable[Concatenate[ConnectionThread, P], Awaitable[T]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Runs a query on a reading connection."""
-        async with self._database.reading() as connection:
-            return await query(connection, *args, **kwargs)
-
-    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
-        """See `ApiStore`."""
-        return await self._read(waits.get, wait_id, namespace)
-
-    async def find(self, filter_: WaitFilter) -> Sequence[StoredWait]:
-        """See `ApiStore`."""
-        return await self._read(waits.find, filter_)
-
-    async def find_replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
-        """See `ApiStore`."""
-        return await self._read(waits.find_replays, submits)
-
-    async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
-        """See `PokerStore`."""
-        return await self._read(waits.load_waiting, after, limit)
-
-    async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
-        """See `PokerStore`."""
-        return await self._read(waits.waiting_ids, after, limit)
-
-    async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
-        """See `JobStore`."""
-        return await self._read(waits.jobs_to_cancel, after, limit)
-
-    async def counts(self) -> Mapping[tuple[str, str], int]:
-        """See `ApiStore`."""
-        return await self._read(waits.counts)
-
-    async def find_deliveries(self, filter_: DeliveryFilter) -> Sequence[StoredDelivery]:
-        """See `ApiStore`."""
-        return await self._read(deliveries.find, filter_)
-
-    async def delivery_counts(self) -> Mapping[str, int]:
-        """The number of deliveries by state."""
-        return await self._read(deliveries.counts)
-
-    async def due_destinations(self, now: float) -> Sequence[str]:
-        """See `OutboxStore`."""
-        return await self._read(deliveries.due_destinations, now)
-
-    async def next_attempt_at(self) -> float | None:
-        """See `OutboxStore`."""
-        return await self._read(deliveries.next_attempt_at)
-
     async def due_items(
         self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
         """See `OutboxStore`."""
-        return await self._read(deliveries.due_items, destination, now, limit, exclude)
-
-    async def check_resumable(self, seq: int) -> None:
-        """See `ApiStore`."""
-        await self._read(event_log.check_resumable, seq)
-
-    async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
-        """See `ApiStore`."""
-        return await self._read(event_log.events_after, seq, namespace, limit)
-
-    async def find_costs(self, filter_: CostFilter) -> CostSums:
-        """See `ApiStore`."""
-        return await self._read(costs.find, filter_)
-
-    async def find_audit(self, filter_: AuditFilter) -> Sequence[StoredAuditEntry]:
-        """See `ApiStore`."""
-        return await self._read(administration.find_audit, filter_)
-
-    async def api_keys(self) -> Sequence[ApiKey]:
-        """See `KeyStore`."""
-        return await self._read(administration.all_api_keys)
-
-    async def signals(self, namespace: str, key: str) -> Sequence[Any]:
-        """See `SignalStore`."""
-        return await self._read(administration.signal_payloads, namespace, key)
-
-    async def signal_keys(self) -> Sequence[Signal]:
-        """See `SignalStore`."""
-        return await self._read(administration.signal_keys)
-
-    async def airflow_connections(self) -> Sequence[str]:
-        """See `SweepStore`."""
-        return await self._read(airflow_waits.connections)
-
-    async def find_airflow_waits(
-        self, conn_id: str, after: WaitId | None, limit: int
-    ) -> Sequence[AirflowWait]:
-        """See `SweepStore`."""
-        return await self._read(airflow_waits.find, conn_id, after, limit)
+        items, broken = await self._read(
+            deliveries.due_items, destination, now, limit, exclude, self._unreadable
+        )
+        for delivery_id, error in broken.items():
+            self._unreadable.add("deliveries", delivery_id, error)
+            dead = AfterAttempt(DeliveryState.DEAD, 0, None, f"It cannot be read: {error}")
+            await self.save_attempt(delivery_id, dead, now)
+        return items

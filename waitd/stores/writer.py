@@ -52,6 +52,7 @@ from waitd.stores.operations.commands import (
     ShiftSchedules,
 )
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
+from waitd.stores.unreadable import is_damage
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
 #: command is a group of its own.
@@ -149,6 +150,7 @@ class Writer:
                 self.finished_seq,
                 self._listener,
                 self._label_values,
+                self._database.unreadable,
             )
             # Attempts before inserts, which may supersede: a delivery that was made stays
             # delivered.
@@ -176,18 +178,45 @@ class Writer:
         return transaction
 
     async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
-        if isinstance(error, sqlite3.Error) and is_unavailable(error):
-            if not self.failing:
-                self.failing = True
-                log.error("store_not_writable", reason=str(error))
-            for command in group:
-                _answer(command, StoreUnavailable(f"the database cannot be written now: {error}"))
+        damaged = is_damage(error)
+        if isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
+            self._refuse(group, error)
         elif len(group) > 1:  # one command is defective; each is written by itself
             for command in group:
                 await self._commit([command])
+        elif damaged:
+            await self._on_damage(group[0], error)
         else:
             log.error("store_operation_failed", operation=type(group[0]).__name__, exc_info=error)
             _answer(group[0], error)
+
+    def _refuse(self, group: Sequence[Command[Any]], error: Exception) -> None:
+        if not self.failing:
+            self.failing = True
+            log.error("store_not_writable", reason=str(error))
+        for command in group:
+            _answer(command, StoreUnavailable(f"the database cannot be written now: {error}"))
+
+    async def _on_damage(self, command: Command[Any], error: Exception) -> None:
+        """Sets aside the row that a command cannot write, so that no one retries it for ever."""
+        unreadable = self._database.unreadable
+        match command:
+            case SaveProgress(progress=rows) if len(rows) > 1:
+                parts = [SaveProgress([row]) for row in rows]
+                for part in parts:
+                    await self._commit([part])
+                await asyncio.gather(*(part.future for part in parts), return_exceptions=True)
+            case SaveProgress(progress=[(wait_id, _)]):
+                unreadable.add("waits", wait_id, error)
+            case FinishWait(outcome=end):
+                unreadable.add("waits", end.id, error)
+                finish.log_unstored(end, str(error))
+            case SaveAttempt(delivery_id=delivery_id):
+                unreadable.add("deliveries", delivery_id, error)
+            case _:
+                self._refuse([command], error)
+                return
+        _answer(command, None)
 
     async def _notify(self, transaction: Transaction) -> None:
         if transaction.clock_moved:

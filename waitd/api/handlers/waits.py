@@ -19,12 +19,13 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.idempotency import check_key
 from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
-from waitd.api.views import pokes_view, progress_of, wait_view
-from waitd.core.errors import Conflict, InvalidInput
+from waitd.api.views import pokes_view, progress_of, unreadable_view, wait_view
+from waitd.core.errors import Conflict, InvalidInput, Unreadable
 from waitd.core.waits.audit import Caller, build_audit_entry
 from waitd.core.waits.step import cancelled_outcome
-from waitd.core.waits.wait import WaitState
-from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
+from waitd.core.waits.wait import WaitId, WaitState
+from waitd.models import UNREADABLE
+from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait, UnreadableWait
 
 
 class WaitHandlers:
@@ -93,9 +94,18 @@ class WaitHandlers:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}`; with `?wait=`, once the wait has ended or that time is over."""
         wait_id, namespace = queries.wait_id(request), request[PRINCIPAL].visible_namespace
-        seconds = queries.long_poll_seconds(request)
+        try:
+            return self._answer(await self._shown(wait_id, namespace, queries.long_poll_seconds(request)))
+        except Unreadable as error:
+            unreadable = await self._services.store.get_unreadable(wait_id, namespace)
+            if unreadable is None:  # it was mended or deleted just now
+                raise Conflict(f"{error}; ask again") from None
+            return json_response(unreadable_view(unreadable))
+
+    async def _shown(self, wait_id: WaitId, namespace: str | None, seconds: float) -> StoredWait:
+        """Returns a wait; with `seconds`, once it has ended or that time is over."""
         if not seconds:
-            return self._answer(await self._services.store.get(wait_id, namespace))
+            return await self._services.store.get(wait_id, namespace)
         with self._services.long_polls.watch(wait_id) as ended:
             wait = await self._services.store.get(wait_id, namespace)
             if wait.state is WaitState.WAITING:
@@ -103,22 +113,26 @@ class WaitHandlers:
                     await ended.wait()
                 if ended.is_set():
                     wait = await self._services.store.get(wait_id, namespace)
-        return self._answer(wait)
+        return wait
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
         query = queries.wait_filter(request.query, request[PRINCIPAL].visible_namespace)
-        waits = await self._services.store.find(replace(query, limit=query.limit + 1))
+        one_more, store = replace(query, limit=query.limit + 1), self._services.store
+        waits: Sequence[StoredWait | UnreadableWait] = (
+            await store.find_unreadable(one_more) if query.state == UNREADABLE else await store.find(one_more)
+        )
         page = waits[: query.limit]
         token = queries.page_token(page[-1].id) if len(waits) > query.limit else None
         encoded = b",".join(await self._encode_each(page))
         return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
 
-    async def _encode_each(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
+    async def _encode_each(self, waits: Sequence[StoredWait | UnreadableWait]) -> Sequence[bytes]:
         """Encodes a page, which may hold megabytes, and yields to the event loop between waits."""
         turns, encoded = Turns(), []
         for wait in waits:
-            encoded.append(orjson.dumps(self._view(wait)))
+            view = unreadable_view(wait) if isinstance(wait, UnreadableWait) else self._view(wait)
+            encoded.append(orjson.dumps(view))
             if turns.over():
                 await turns.next_turn()
         return encoded

@@ -15,7 +15,7 @@ from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import Inserted, Signal, SignalKey, StoredOutcome, StoredWait, UnstoredOutcome
-from waitd.stores.queries.waits import Key
+from waitd.stores.queries.wait_keys import Key
 
 Answer = TypeVar("Answer")
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from msgspec.structs import replace
 
-from waitd.core.errors import Conflict
+from waitd.core.errors import Conflict, Unreadable
 from waitd.core.waits.submission import JobCancel, job_cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
-from waitd.ports import StoredOutcome, StoredWait
+from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores.codec import (
     decode_outcome,
-    decode_wait,
     encode_event,
     encode_job_cancel,
     encode_progress,
@@ -22,7 +22,7 @@ from waitd.stores.operations import airflow_index, costs
 from waitd.stores.operations.commands import Cancel, FinishWait
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.queries.waits import not_found, rows_by_id, visible_in
+from waitd.stores.queries.waits import decode_one, not_found, rows_by_id, visible_in
 from waitd.stores.sqlite import bulk
 
 _FINISH = bulk.update(
@@ -31,6 +31,9 @@ _FINISH = bulk.update(
     "waits.state = 'waiting'",
 )
 _CANCEL_JOB = bulk.update("waits", ("id", "job_cancel", "job_cancel_at"), "waits.job_cancel IS NULL")
+_FINAL_STATES = frozenset(WaitState) - {WaitState.WAITING}
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,39 +105,66 @@ def _job_cancel(ending: Ending, now: float) -> JobCancel | None:
 
 
 async def finish(transaction: Transaction, commands: Sequence[FinishWait]) -> None:
-    """Ends waits as the poker found them; a wait that has ended before gets the answer None."""
+    """Ends waits as the poker found them.
+
+    A wait that has ended before, or whose row cannot be read, gets the answer None.
+    """
     first: dict[str, FinishWait] = {}
     for command in commands:
         first.setdefault(command.outcome.id, command)
-    rows = await rows_by_id(transaction.connection, list(first))
-    waiting = {wait_id: row for wait_id, row in rows.items() if row.finished_at is None}
-    outcomes = [command.outcome for wait_id, command in first.items() if wait_id in waiting]
-    endings = [
-        Ending(replace(decode_wait(waiting[end.id]), progress=end.progress), end.outcome, end.finished_at)
-        async for part in sliced(outcomes)
-        for end in part
-    ]
+    rows = await rows_by_id(transaction.connection, list(first), transaction.unreadable)
+    endings: list[Ending] = []
+    async for part in sliced(list(first)):
+        for wait_id in part:
+            end, row = first[wait_id].outcome, rows.get(wait_id)
+            if row is not None and row.finished_at is None:
+                try:
+                    wait = decode_one(row, transaction.unreadable)
+                except Unreadable as error:
+                    log_unstored(end, str(error))
+                    continue
+                endings.append(Ending(replace(wait, progress=end.progress), end.outcome, end.finished_at))
     finished = await finish_waits(transaction, endings)
     for wait_id, command in first.items():
         command.answer = finished.get(wait_id)
 
 
+def log_unstored(end: UnstoredOutcome, error: str) -> None:
+    """Logs an outcome that cannot be stored, because the row of its wait was damaged."""
+    log.error(
+        "outcome_of_unreadable_wait",
+        wait_id=end.id,
+        state=end.outcome.state.value,
+        reason=end.outcome.reason,
+        message=end.outcome.message,
+        error=error,
+    )
+
+
 async def cancel(transaction: Transaction, commands: Sequence[Cancel]) -> None:
     """Ends waits on request."""
-    rows = await rows_by_id(transaction.connection, list({command.wait_id for command in commands}))
+    wait_ids = list({command.wait_id for command in commands})
+    rows = await rows_by_id(transaction.connection, wait_ids, transaction.unreadable)
+    damaged = transaction.unreadable.errors("waits")
     first: dict[str, Cancel] = {}
+    endings: list[Ending] = []
     for command in commands:
-        row = visible_in(command.namespace, rows.get(command.wait_id))
-        if row is None:
-            command.answer = not_found(command.wait_id)
-        elif row.state != WaitState.WAITING or command.wait_id in first:
-            command.answer = Conflict(f"the wait {command.wait_id} has ended")
+        wait_id = command.wait_id
+        row = visible_in(command.namespace, rows.get(wait_id))
+        if row is None and wait_id not in rows and wait_id in damaged and command.namespace is None:
+            command.answer = Unreadable(wait_id, damaged[wait_id])
+        elif row is None:
+            command.answer = not_found(wait_id)
+        elif row.state in _FINAL_STATES or wait_id in first:
+            command.answer = Conflict(f"the wait {wait_id} has ended")
         else:
-            first[command.wait_id] = command
-    endings = [
-        Ending(transaction.with_live_progress(decode_wait(rows[wait_id])), command.outcome, transaction.now)
-        for wait_id, command in first.items()
-    ]
+            try:
+                wait = transaction.with_live_progress(decode_one(row, transaction.unreadable))
+            except Unreadable as error:
+                command.answer = error
+                continue
+            first[wait_id] = command
+            endings.append(Ending(wait, command.outcome, transaction.now))
     finished = await finish_waits(transaction, endings)
     for wait_id, command in first.items():
         command.answer = finished[wait_id].wait

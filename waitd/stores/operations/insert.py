@@ -15,7 +15,7 @@ from waitd.stores.operations import airflow_index
 from waitd.stores.operations.commands import Candidate, Insert
 from waitd.stores.operations.finish import Ending, finish_waits
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.queries.waits import EarlierSubmit, Key, find_earlier, find_superseded, replay
+from waitd.stores.queries.wait_keys import EarlierSubmit, Key, find_earlier, find_superseded, replay
 from waitd.stores.sqlite import bulk
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
@@ -81,7 +81,7 @@ async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
         for candidate in command.candidates
         if isinstance(candidate, Candidate) and candidate.idempotency_key is not None
     }
-    earlier = await find_earlier(transaction.connection, keys) if keys else {}
+    earlier = await find_earlier(transaction.connection, keys, transaction.unreadable) if keys else {}
     new: list[Candidate] = []
     for command in commands:
         command.answer = [
@@ -151,10 +151,9 @@ async def _supersede(
     bulk.defer(transaction.connection, _LOSE_KEY, ids)
     bulk.defer(transaction.connection, _STOP_DELIVERIES, ids)
     waiting = [
-        transaction.with_live_progress(decode_wait(row))
-        async for part in sliced(holders)
-        for row in part
-        if row.finished_at is None
+        transaction.with_live_progress(wait)
+        async for part in sliced([row for row in holders if row.finished_at is None])
+        for wait in transaction.unreadable.readable("waits", part, decode_wait)
     ]
     losers = [
         c.inserted.wait for c in new if c.supersede_key is not None and winners[c.supersede_key] is not c

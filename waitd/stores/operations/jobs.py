@@ -21,7 +21,9 @@ async def save_submissions(transaction: Transaction, commands: Sequence[SaveSubm
     The answer is whether it was saved.
     """
     rows = await rows_by_id(
-        transaction.connection, [command.wait_id for command in commands if command.only_waiting]
+        transaction.connection,
+        [command.wait_id for command in commands if command.only_waiting],
+        transaction.unreadable,
     )
     saved: dict[str, tuple[Any, ...]] = {}  # one row a wait: of two in one statement, either could win
     for command in commands:

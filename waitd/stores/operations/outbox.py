@@ -10,7 +10,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import DeliveryId, DeliveryState, first_attempt_at
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import StoredDelivery, StoredWait
-from waitd.stores.codec import encode_sink
+from waitd.stores.delivery_codec import encode_sink
 from waitd.stores.operations.commands import SaveAttempt
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.sqlite import bulk

@@ -6,14 +6,15 @@ from typing import NamedTuple
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from waitd.core.errors import Conflict, NotFound
+from waitd.core.errors import Conflict, NotFound, Unreadable
 from waitd.core.waits.delivery import DeliveryState
 from waitd.ports import StoredDelivery, StoredWait
-from waitd.stores.codec import DeliveryRow, decode_delivery, decode_wait, sliced
+from waitd.stores.codec import sliced
+from waitd.stores.delivery_codec import UNREADABLE_SINK, DeliveryRow, decode_delivery
 from waitd.stores.operations.commands import Redeliver, RedeliverEach
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries, new_delivery
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.queries.waits import deliveries_of, not_found, rows_by_id, visible_in
+from waitd.stores.queries.waits import decode_one, deliveries_of, not_found, rows_by_id, visible_in
 from waitd.stores.schema import HAS_NEWER_DELIVERY, deliveries, waits
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
@@ -34,12 +35,19 @@ class _Candidate(NamedTuple):
     @property
     def is_dead(self) -> bool:
         """Whether the delivery is dead and may be redelivered by `dead_only`."""
-        return self.delivery.state == DeliveryState.DEAD and not self.superseded and not self.has_newer
+        may_be = not self.superseded and not self.has_newer and not self.is_unreadable
+        return self.delivery.state == DeliveryState.DEAD and may_be
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether its row cannot be read, so that its sink is unknown."""
+        return bool(self.delivery.sink["kind"] == UNREADABLE_SINK)
 
 
 async def redeliver(transaction: Transaction, commands: Sequence[Redeliver]) -> None:
     """Queues the events of ended waits again, one delivery for each sink."""
-    rows = await rows_by_id(transaction.connection, list({command.wait_id for command in commands}))
+    wait_ids = list({command.wait_id for command in commands})
+    rows = await rows_by_id(transaction.connection, wait_ids, transaction.unreadable)
     accepted: list[tuple[Redeliver, StoredWait]] = []
     for command in commands:
         row = visible_in(command.namespace, rows.get(command.wait_id))
@@ -50,11 +58,16 @@ async def redeliver(transaction: Transaction, commands: Sequence[Redeliver]) -> 
         elif row.superseded:
             command.answer = _superseded(command.wait_id)
         else:
-            accepted.append((command, decode_wait(row)))
+            try:
+                accepted.append((command, decode_one(row, transaction.unreadable)))
+            except Unreadable as error:
+                command.answer = error
     _queue(
         transaction, [new for _, wait in accepted for new in new_deliveries(transaction, wait, wait.state)]
     )
-    by_wait = await deliveries_of(transaction.connection, [wait.id for _, wait in accepted])
+    by_wait = await deliveries_of(
+        transaction.connection, [wait.id for _, wait in accepted], transaction.unreadable
+    )
     for command, wait in accepted:
         command.answer = replace(wait, deliveries=by_wait.get(wait.id, ()))
 
@@ -96,6 +109,8 @@ def _first_error(command: RedeliverEach, candidates: dict[str, _Candidate]) -> E
             return NotFound(f"there is no delivery {delivery_id}")
         if candidate.delivery.state == DeliveryState.QUEUED:
             return Conflict(f"the delivery {delivery_id} is still queued")
+        if candidate.is_unreadable:
+            return Conflict(f"the delivery {delivery_id} cannot be sent: {candidate.delivery.last_error}")
         if candidate.superseded:
             return _superseded(candidate.delivery.wait_id)
     return None

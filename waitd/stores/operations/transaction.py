@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from waitd.ports import Signal, StoredOutcome, StoredWait, StoreListener
 from waitd.stores.queries.costs import find_label_values
 from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.unreadable import UnreadableRows
 
 #: How many other days keep their values when a new day is read. Two are enough: waits end today
 #: or, around midnight, yesterday.
@@ -74,6 +75,7 @@ class Transaction:
         finished_seq: the number of the last event; each wait that ends raises it by one.
         listener: knows the latest progress of a wait that ends, and what it used.
         label_values: the label values that have costs.
+        unreadable: where rows are set aside that cannot be read.
         inserted: waits that are new and still waiting.
         finished: waits that ended, with the destinations of their deliveries.
         redelivered: destinations of deliveries that were queued again.
@@ -87,6 +89,7 @@ class Transaction:
     finished_seq: int
     listener: StoreListener
     label_values: LabelValues
+    unreadable: UnreadableRows
     inserted: list[StoredWait] = field(default_factory=list)
     finished: list[StoredOutcome] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)

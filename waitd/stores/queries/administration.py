@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 from sqlalchemy import Text, bindparam, func, select
 
@@ -9,13 +10,15 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.core.waits.audit import AuditEntry
 from waitd.ports import AuditFilter, Signal, StoredAuditEntry
+from waitd.stores.codec import check_times
 from waitd.stores.schema import api_keys, audit, signals
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, having
+from waitd.stores.unreadable import UnreadableRows
 
 _API_KEYS = Statement(select(api_keys).order_by(api_keys.c.created_at))
 SIGNAL_PAYLOADS = Statement(
-    select(signals.c.payload)
+    select(signals.c.id, signals.c.payload)
     .where(
         signals.c.namespace == bindparam("namespace", type_=Text),
         signals.c.key == bindparam("key", type_=Text),
@@ -29,7 +32,9 @@ SIGNAL_KEYS = Statement(
 )
 
 
-async def find_audit(connection: ConnectionThread, filter_: AuditFilter) -> list[StoredAuditEntry]:
+async def find_audit(
+    connection: ConnectionThread, filter_: AuditFilter, unreadable: UnreadableRows
+) -> list[StoredAuditEntry]:
     """Audit entries that match the filter, newest first."""
     conditions = having(
         (audit.c.principal, filter_.principal),
@@ -40,24 +45,42 @@ async def find_audit(connection: ConnectionThread, filter_: AuditFilter) -> list
     if filter_.before is not None:
         query = query.where(audit.c.number < filter_.before)
     rows = await Statement(query).fetch_all(connection)
-    return [StoredAuditEntry(number, AuditEntry(*entry)) for number, *entry in rows]
+    return list(unreadable.readable("audit", rows, _audit_entry))
 
 
-async def all_api_keys(connection: ConnectionThread) -> list[ApiKey]:
-    """Every API key, the oldest first."""
-    return [
-        ApiKey(key_id, bytes(digest), ROLES_BY_NAME[role], *rest)
-        for key_id, digest, role, *rest in await _API_KEYS.fetch_all(connection)
-    ]
+def _audit_entry(row: tuple[Any, ...]) -> StoredAuditEntry:
+    number, *columns = row
+    entry = msgspec.convert(columns, AuditEntry)
+    check_times(entry.at)
+    return StoredAuditEntry(number, entry)
 
 
-async def signal_payloads(connection: ConnectionThread, namespace: str, key: str) -> list[Any]:
+async def all_api_keys(connection: ConnectionThread, unreadable: UnreadableRows) -> list[ApiKey]:
+    """Every API key, the oldest first. One that cannot be read admits no one."""
+    return list(unreadable.readable("api_keys", await _API_KEYS.fetch_all(connection), _api_key))
+
+
+def _api_key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, digest, role, *rest = row
+    if not isinstance(digest, bytes):
+        raise TypeError("its digest is no blob")
+    namespace, *_ = msgspec.convert(rest, tuple[str, float, str, float | None, float | None, float | None])
+    return ApiKey(key_id, digest, ROLES_BY_NAME[role], namespace, *rest[1:])
+
+
+async def signal_payloads(
+    connection: ConnectionThread, namespace: str, key: str, unreadable: UnreadableRows
+) -> list[Any]:
     """The payloads under a key, in the order in which they first came."""
     rows = await SIGNAL_PAYLOADS.fetch_all(connection, namespace=namespace, key=key)
-    return [orjson.loads(payload) for (payload,) in rows]
+    return list(unreadable.readable("signals", rows, lambda row: orjson.loads(row[1])))
 
 
 async def signal_keys(connection: ConnectionThread) -> list[Signal]:
     """Every key that has signals, with the time of its last one."""
     rows = await SIGNAL_KEYS.fetch_all(connection)
-    return [Signal(namespace, key, received_at) for namespace, key, received_at in rows]
+    return [Signal(*row) for row in rows if isinstance(row[2], float) and all(map(_is_text, row[:2]))]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -8,9 +8,9 @@ from waitd.ports import AirflowWait
 from waitd.stores.codec import well_formed
 from waitd.stores.schema import airflow_waits, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.sqlite.statements import Statement, json_of
 
-_sink = func.json_each(waits.c.spec, "$.sinks").table_valued("value", joins_implicitly=True)
+_sink = func.json_each(json_of(waits.c.spec), "$.sinks").table_valued("value", joins_implicitly=True)
 #: Jumps from one connection to the next along the index: the cost grows with connections, not
 #: waits.
 CONNECTIONS = Statement(
@@ -41,7 +41,7 @@ BY_CONNECTION = Statement(
 
 async def connections(connection: ConnectionThread) -> list[str]:
     """The conn_ids of the Airflow sinks of waiting waits."""
-    return [conn_id for (conn_id,) in await CONNECTIONS.fetch_all(connection)]
+    return [conn_id for (conn_id,) in await CONNECTIONS.fetch_all(connection) if isinstance(conn_id, str)]
 
 
 async def find(

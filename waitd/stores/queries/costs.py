@@ -43,7 +43,7 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
         .order_by(order, dimension)
         .limit(filter_.limit + 1)
     ).fetch_all(connection)
-    names = [name for (name,) in first[: filter_.limit]]
+    names = [name for (name,) in first[: filter_.limit] if isinstance(name, str)]
     rows: dict[str, list[WaitingTotals]] = {name: [] for name in names}
     for name, *sums in await Statement(
         select(dimension, costs.c.kind, *_SUMS)
@@ -53,7 +53,7 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
         rows[name].append(_decode_totals(sums))
     return CostSums(
         list(rows.items()),
-        len(first) > len(names),
+        len(first) > filter_.limit,
         await _total(connection, filter_),
         await _overhead(connection, filter_.since),
     )

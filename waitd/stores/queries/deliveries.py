@@ -1,5 +1,6 @@
 """Reads the outbox: what is due where, and deliveries by filter."""
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,10 +9,12 @@ from sqlalchemy import Boolean, Float, Integer, Select, Text, bindparam, func, l
 
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
 from waitd.ports import DeliveryFilter, OutboxItem, StoredDelivery
-from waitd.stores.codec import DeliveryRow, decode_delivery, decode_outbox_item, sliced, well_formed
+from waitd.stores.codec import sliced, well_formed
+from waitd.stores.delivery_codec import DeliveryRow, decode_delivery, decode_outbox_item
 from waitd.stores.schema import HAS_NEWER_DELIVERY, IS_QUEUED, deliveries, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, having, one_of, text_list
+from waitd.stores.sqlite.statements import Statement, having, json_of, one_of, text_list
+from waitd.stores.unreadable import DECODE_ERRORS, UnreadableRows, describe_error, is_damage
 
 #: Each destination with a queued delivery, and when its first one is due. Jumps from one
 #: destination to the next along the index: the cost grows with destinations, not deliveries, so
@@ -48,6 +51,17 @@ DUE_ITEMS = Statement(
     .order_by(deliveries.c.next_attempt_at)
     .limit(bindparam("limit", type_=Integer))
 )
+_DUE_ROWIDS = Statement(
+    text(
+        "SELECT rowid FROM deliveries INDEXED BY deliveries_due WHERE state = 'queued'"
+        " AND destination = :destination AND next_attempt_at <= :now ORDER BY next_attempt_at LIMIT :limit"
+    )
+)
+_BY_ROWID = Statement(
+    select(waits.c.event, *deliveries.c)
+    .join(waits, waits.c.id == deliveries.c.wait_id)
+    .where(literal_column("deliveries.rowid", Integer) == bindparam("rowid", type_=Integer))
+)
 COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
 
 
@@ -80,7 +94,7 @@ def _matching(query: Select[Any], filter_: DeliveryFilter) -> Select[Any]:
         *having(
             (deliveries.c.namespace, filter_.namespace),
             (deliveries.c.state, filter_.state),
-            (func.json_extract(deliveries.c.sink, "$.kind"), filter_.sink),
+            (func.json_extract(json_of(deliveries.c.sink), "$.kind"), filter_.sink),
             (deliveries.c.wait_id, filter_.wait_id),
         )
     )
@@ -95,17 +109,60 @@ async def due_destinations(connection: ConnectionThread, now: float) -> list[str
 async def next_attempt_at(connection: ConnectionThread) -> float | None:
     """When the earliest queued delivery is due, Unix seconds."""
     ((due,),) = await NEXT_ATTEMPT_AT.fetch_all(connection)
-    return None if due is None else float(due)
+    return float(due) if isinstance(due, (int, float)) else None
 
 
-async def due_items(
-    connection: ConnectionThread, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
-) -> list[OutboxItem]:
-    """Up to `limit` deliveries to one destination that are due, the longest due first."""
-    rows = await DUE_ITEMS.fetch_all(
-        connection, destination=destination, now=now, limit=limit, exclude=text_list(exclude)
-    )
-    return [decode_outbox_item(DeliveryRow._make(row), event) for event, *row in rows]
+async def due_items(  # noqa: PLR0917 - what `OutboxStore` passes
+    connection: ConnectionThread,
+    destination: str,
+    now: float,
+    limit: int,
+    exclude: frozenset[DeliveryId],
+    unreadable: UnreadableRows,
+) -> tuple[list[OutboxItem], dict[Any, str]]:
+    """Up to `limit` deliveries to one destination that are due, the longest due first.
+
+    Also the ids of those that cannot be read, each with the reason.
+    """
+    params = {"destination": destination, "now": now}
+    excluded = exclude | frozenset(filter(_is_text, unreadable.errors("deliveries")))
+    try:
+        rows = await DUE_ITEMS.fetch_all(connection, **params, limit=limit, exclude=text_list(excluded))
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        rows = await _each_due(connection, params, limit + len(excluded), excluded, unreadable)
+    items: list[OutboxItem] = []
+    broken: dict[Any, str] = {}
+    for event, *row in rows:
+        try:
+            items.append(decode_outbox_item(DeliveryRow._make(row), event))
+        except DECODE_ERRORS as error:
+            broken[row[0]] = describe_error(error)
+    return items, broken
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+async def _each_due(
+    connection: ConnectionThread,
+    params: dict[str, Any],
+    limit: int,
+    excluded: frozenset[str],
+    unreadable: UnreadableRows,
+) -> list[tuple[Any, ...]]:
+    """The due deliveries one by one, without those on a damaged page; the index knows all."""
+    rows: list[tuple[Any, ...]] = []
+    for (rowid,) in await _DUE_ROWIDS.fetch_all(connection, **params, limit=limit):
+        try:
+            rows += await _BY_ROWID.fetch_all(connection, rowid=rowid)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            unreadable.add("deliveries", rowid, error)
+    return [row for row in rows if row[1] not in excluded]
 
 
 async def counts(connection: ConnectionThread) -> Mapping[str, int]:

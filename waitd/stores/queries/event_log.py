@@ -1,12 +1,19 @@
 """Reads the event log: the events of ended waits in the order of their numbers."""
 
+from typing import Any
+
+import structlog
 from sqlalchemy import Integer, Text, bindparam, case, func, literal_column, or_, select
 
 from waitd.core.errors import NotFound
 from waitd.ports import StoredEvent
+from waitd.stores.codec import decode_outcome
 from waitd.stores.schema import FINISHED_SEQ, PRUNED_SEQ, waits, watermarks
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
+from waitd.stores.unreadable import DECODE_ERRORS
+
+log = structlog.get_logger(__name__)
 
 _namespace = bindparam("namespace", type_=Text)
 #: Reads no event of other namespaces, so that a page costs the same for every reader.
@@ -21,12 +28,17 @@ EVENTS_AFTER = Statement(
 )
 EXISTS = Statement(select(literal_column("1")).where(waits.c.finished_seq == bindparam("seq", type_=Integer)))
 _LAST_STORED = Statement(select(func.max(waits.c.finished_seq)).where(waits.c.finished_seq.is_not(None)))
+_LAST_NUMBER = Statement(
+    select(func.max(waits.c.finished_seq)).where(func.typeof(waits.c.finished_seq) == "integer")
+)
 _WATERMARK = Statement(select(watermarks.c.value).where(watermarks.c.name == bindparam("name", type_=Text)))
 
 
 async def last_finished_seq(connection: ConnectionThread) -> int:
     """The last event number that was assigned, pruned events included; 0 before the first."""
     ((stored,),) = await _LAST_STORED.fetch_all(connection)
+    if stored is not None and not isinstance(stored, int):  # a text or a blob is above all numbers
+        ((stored,),) = await _LAST_NUMBER.fetch_all(connection)
     return max(stored or 0, await watermark(connection, FINISHED_SEQ))
 
 
@@ -43,7 +55,16 @@ async def events_after(
     """See `ApiStore.events_after`."""
     rows = await EVENTS_AFTER.fetch_all(connection, after=seq, namespace=namespace, limit=limit)
     await _check_complete(connection, seq)  # after the read, to notice events deleted meanwhile
-    return [StoredEvent._make(row) for row in rows]
+    return [StoredEvent(seq, event if _is_event(event) else None) for seq, event in rows]
+
+
+def _is_event(stored: Any) -> bool:
+    """Whether it is an event; what is none is left out of the log."""
+    try:
+        decode_outcome(stored)
+    except DECODE_ERRORS:
+        return False
+    return isinstance(stored, bytes)
 
 
 async def _check_complete(connection: ConnectionThread, seq: int) -> None:
@@ -54,4 +75,8 @@ async def _check_complete(connection: ConnectionThread, seq: int) -> None:
 async def watermark(connection: ConnectionThread, name: str) -> int:
     """The number that is kept under this name; 0 if there is none."""
     rows = await _WATERMARK.fetch_all(connection, name=name)
-    return int(rows[0][0]) if rows else 0
+    value = rows[0][0] if rows else 0
+    if not isinstance(value, int):
+        log.error("row_unreadable", table="watermarks", id=name, consequence="it counts as 0")
+        return 0
+    return value

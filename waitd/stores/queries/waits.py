@@ -1,11 +1,11 @@
-"""Reads waits: by id, by filter, by idempotency key, and all that wait."""
+"""Reads waits: by id, by filter, and all that wait. Rows that cannot be read are set aside."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import (
-    Column,
-    ColumnElement,
     Integer,
     Select,
     Text,
@@ -16,22 +16,22 @@ from sqlalchemy import (
     select,
 )
 
-from waitd.core.errors import Conflict, NotFound
-from waitd.core.waits.wait import WaitId
-from waitd.ports import IdempotentSubmit, Inserted, StoredDelivery, StoredWait, WaitFilter
+from waitd.core.errors import NotFound, Unreadable
+from waitd.core.waits.wait import WaitId, WaitState
+from waitd.ports import StoredDelivery, StoredWait, WaitFilter
 from waitd.stores.codec import (
-    DeliveryRow,
     WaitingRow,
     WaitRow,
-    decode_delivery,
     decode_wait,
     decode_waiting,
     sliced,
     well_formed,
 )
-from waitd.stores.schema import HAS_JOB_TO_CANCEL, HOLDS_SUPERSEDE_KEY, IS_WAITING, deliveries, waits
+from waitd.stores.delivery_codec import DeliveryRow, decode_delivery
+from waitd.stores.schema import HAS_JOB_TO_CANCEL, IS_WAITING, deliveries, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, having, one_of, text_list
+from waitd.stores.sqlite.statements import Statement, having, json_of, one_of, text_list
+from waitd.stores.unreadable import DECODE_ERRORS, UnreadableRows, describe_error, is_damage
 
 #: How many waits are decoded before other tasks run, where all are read: about three milliseconds'
 #: worth.
@@ -39,6 +39,8 @@ LOAD_SLICE = 500
 #: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of
 #: times.
 MAX_DELIVERIES = 64
+#: Under this name the waits are set aside whose deliveries are on a damaged page.
+DELIVERIES_OF = "deliveries of waits"
 
 _AFTER, _LIMIT = bindparam("after", type_=Text), bindparam("limit", type_=Integer)
 BY_ID = Statement(select(waits).where(one_of(waits.c.id, "ids")))
@@ -63,20 +65,110 @@ WAITING_IDS = Statement(
 JOBS_TO_CANCEL = Statement(
     select(waits).where(HAS_JOB_TO_CANCEL, waits.c.id > _AFTER).order_by(waits.c.id).limit(_LIMIT)
 )
+ALL = Statement(select(waits).where(waits.c.id > _AFTER).order_by(waits.c.id).limit(_LIMIT))
+_STATES = frozenset(WaitState)
 COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(waits.c.state, waits.c.kind))
 
 
-async def rows_by_id(connection: ConnectionThread, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
-    """The rows of these waits, by id."""
-    rows = await BY_ID.fetch_all(connection, ids=text_list(wait_ids)) if wait_ids else []
+async def rows_by_id(
+    connection: ConnectionThread, wait_ids: Sequence[str], unreadable: UnreadableRows
+) -> dict[str, WaitRow]:
+    """The rows of these waits, by id, without those that are on a damaged page."""
+
+    async def fetch(ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        return await BY_ID.fetch_all(connection, ids=text_list(ids))
+
+    async def fetch_each() -> list[tuple[Any, ...]]:
+        return [row for wait_id in wait_ids for row in await _undamaged(wait_id, fetch, unreadable)]
+
+    rows = await _whole_or_each(fetch(wait_ids), fetch_each) if wait_ids else []
     return {row[0]: WaitRow._make(row) for row in rows}
 
 
+async def _whole_or_each(
+    whole: Awaitable[list[tuple[Any, ...]]], fetch_each: Callable[[], Awaitable[list[tuple[Any, ...]]]]
+) -> list[tuple[Any, ...]]:
+    """The rows of a query; one by one if a damaged one among them makes the query fail."""
+    try:
+        return await whole
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+    return await fetch_each()
+
+
+async def _undamaged(
+    wait_id: Any,
+    fetch: Callable[[Sequence[str]], Awaitable[list[tuple[Any, ...]]]],
+    unreadable: UnreadableRows,
+    table: str = "waits",
+) -> list[tuple[Any, ...]]:
+    try:
+        return await fetch([wait_id])
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        unreadable.add(table, wait_id, error)
+        return []
+
+
+async def _page(
+    connection: ConnectionThread, query: Statement, unreadable: UnreadableRows, **params: Any
+) -> list[tuple[Any, ...]]:
+    """A page of rows of waits; the first column is the id, and the only one of damaged rows.
+
+    If a row is damaged, the ids are read from an index and the rows one by one.
+    """
+
+    async def fetch(ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        one = select(*query.select.selected_columns).where(one_of(waits.c.id, "ids"))
+        return await Statement(one).fetch_all(connection, ids=text_list(ids))
+
+    async def fetch_each() -> list[tuple[Any, ...]]:
+        ids = await Statement(query.select.with_only_columns(waits.c.id)).fetch_all(connection, **params)
+        return [
+            row for (wait_id,) in ids for row in await _undamaged(wait_id, fetch, unreadable) or [(wait_id,)]
+        ]
+
+    return await _whole_or_each(query.fetch_all(connection, **params), fetch_each)
+
+
+async def _decoded_page(  # noqa: PLR0917 - what its callers pass on
+    connection: ConnectionThread,
+    query: Statement,
+    decode: Callable[[tuple[Any, ...]], StoredWait],
+    unreadable: UnreadableRows,
+    after: WaitId | None,
+    limit: int,
+) -> list[StoredWait]:
+    """Up to `limit` waits after an id; unreadable rows do not count."""
+    result: list[StoredWait] = []
+    position: Any = after or ""
+    while len(result) < limit:
+        size = limit - len(result)
+        rows = await _page(connection, query, unreadable, after=position, limit=size)
+        async for part in sliced(rows, LOAD_SLICE):
+            result += unreadable.readable("waits", (row for row in part if len(row) > 1), decode)
+        if len(rows) < size:
+            break
+        position = rows[-1][0]
+    return result
+
+
 async def deliveries_of(
-    connection: ConnectionThread, wait_ids: Sequence[str]
+    connection: ConnectionThread, wait_ids: Sequence[str], unreadable: UnreadableRows
 ) -> dict[str, tuple[StoredDelivery, ...]]:
     """The newest `MAX_DELIVERIES` deliveries of each wait, oldest first, by the wait's id."""
-    rows = await DELIVERIES.fetch_all(connection, ids=text_list(wait_ids)) if wait_ids else []
+
+    async def fetch(ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        return await DELIVERIES.fetch_all(connection, ids=text_list(ids))
+
+    async def fetch_each() -> list[tuple[Any, ...]]:
+        return [
+            row for wait_id in wait_ids for row in await _undamaged(wait_id, fetch, unreadable, DELIVERIES_OF)
+        ]
+
+    rows = await _whole_or_each(fetch(wait_ids), fetch_each) if wait_ids else []
     by_wait: dict[str, list[StoredDelivery]] = {}
     async for part in sliced(rows):
         for row in map(DeliveryRow._make, part):
@@ -94,26 +186,61 @@ def not_found(wait_id: str) -> NotFound:
     return NotFound(f"there is no wait {wait_id}")
 
 
-async def get(connection: ConnectionThread, wait_id: str, namespace: str | None) -> StoredWait:
+async def get(
+    connection: ConnectionThread, wait_id: str, namespace: str | None, unreadable: UnreadableRows
+) -> StoredWait:
     """One wait with its newest deliveries, oldest first.
 
     Raises:
         NotFound: it does not exist, or it belongs to another namespace.
+        Unreadable: its row cannot be read.
     """
     wait_id = well_formed(wait_id)
-    row = visible_in(namespace, (await rows_by_id(connection, [wait_id])).get(wait_id))
+    stored = (await rows_by_id(connection, [wait_id], unreadable)).get(wait_id)
+    if stored is None and namespace is None and (error := unreadable.errors("waits").get(wait_id)):
+        raise Unreadable(wait_id, error)
+    row = visible_in(namespace, stored)
     if row is None:
         raise not_found(wait_id)
-    if row.finished_at is None:  # deliveries are written in the transaction that ends a wait
-        return decode_wait(row)
-    return decode_wait(row, (await deliveries_of(connection, [wait_id])).get(wait_id, ()))
+    ended = row.finished_at is not None  # deliveries are written in the transaction that ends a wait
+    by_wait = await deliveries_of(connection, [wait_id], unreadable) if ended else {}
+    return decode_one(row, unreadable, by_wait.get(wait_id, ()))
 
 
-async def find(connection: ConnectionThread, filter_: WaitFilter) -> list[StoredWait]:
+def decode_one(
+    row: WaitRow, unreadable: UnreadableRows, deliveries: tuple[StoredDelivery, ...] = ()
+) -> StoredWait:
+    """The wait in a row. Raises Unreadable, and sets the row aside."""
+    try:
+        return decode_wait(row, deliveries)
+    except DECODE_ERRORS as error:
+        unreadable.add("waits", row.id, error)
+        raise Unreadable(row.id, describe_error(error)) from None
+
+
+async def find(
+    connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
+) -> list[StoredWait]:
     """Waits that match the filter, newest first, each with its newest deliveries."""
-    rows = [WaitRow._make(row) for row in await Statement(matching(filter_)).fetch_all(connection)]
-    by_wait = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
-    return [decode_wait(row, by_wait.get(row.id, ())) async for part in sliced(rows) for row in part]
+    result: list[StoredWait] = []
+    while len(result) < filter_.limit:
+        page = replace(filter_, limit=filter_.limit - len(result))
+        rows = await _page(connection, Statement(matching(page)), unreadable)
+        whole = [WaitRow._make(row) for row in rows if len(row) > 1]
+        ended = [row.id for row in whole if row.finished_at is not None and isinstance(row.id, str)]
+        by_wait = await deliveries_of(connection, ended, unreadable)
+
+        def decode(row: WaitRow, by_wait: Mapping[str, tuple[StoredDelivery, ...]] = by_wait) -> StoredWait:
+            return decode_wait(row, by_wait.get(row.id, ()))
+
+        async for part in sliced(whole):
+            result += unreadable.readable("waits", part, decode)
+        last = rows[-1][0] if len(rows) == page.limit else None
+        if last is None:
+            break
+        # Ids that are no text come before all texts.
+        filter_ = replace(filter_, before=WaitId(last if isinstance(last, str) else "\U0010ffff"))
+    return result
 
 
 def matching(filter_: WaitFilter) -> Select[Any]:
@@ -126,7 +253,9 @@ def matching(filter_: WaitFilter) -> Select[Any]:
         query = query.where(waits.c.id < well_formed(filter_.before))
     for name, value in (filter_.labels or {}).items():
         # Compared as values: a JSON path cannot escape every label's name.
-        label = func.json_each(waits.c.spec, "$.labels").table_valued("key", "value", joins_implicitly=True)
+        label = func.json_each(json_of(waits.c.spec), "$.labels").table_valued(
+            "key", "value", joins_implicitly=True
+        )
         query = query.where(
             select(literal(1))
             .where(label.c.key == well_formed(name), label.c.value == literal(well_formed(value), Text))
@@ -135,99 +264,49 @@ def matching(filter_: WaitFilter) -> Select[Any]:
     return query
 
 
-async def load_waiting(connection: ConnectionThread, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def load_waiting(
+    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
-    rows = await WAITING.fetch_all(connection, after=after or "", limit=limit)
-    return [decode_waiting(WaitingRow._make(row)) async for part in sliced(rows, LOAD_SLICE) for row in part]
+    return await _decoded_page(
+        connection, WAITING, lambda row: decode_waiting(WaitingRow._make(row)), unreadable, after, limit
+    )
 
 
-async def waiting_ids(connection: ConnectionThread, after: WaitId | None, limit: int) -> list[WaitId]:
-    """A page of the ids of waiting waits, in their order."""
-    rows = await WAITING_IDS.fetch_all(connection, after=after or "", limit=limit)
-    return [WaitId(wait_id) for (wait_id,) in rows]
+async def waiting_ids(
+    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+) -> list[WaitId]:
+    """A page of the ids of waiting waits, in their order; empty at the end."""
+    position: Any = after or ""
+    while rows := await WAITING_IDS.fetch_all(connection, after=position, limit=limit):
+        known = unreadable.errors("waits")
+        if ids := [wait_id for (wait_id,) in rows if wait_id not in known]:
+            return ids
+        position = rows[-1][0]
+    return []
 
 
-async def jobs_to_cancel(connection: ConnectionThread, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def jobs_to_cancel(
+    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+) -> list[StoredWait]:
     """A page of ended waits whose jobs have yet to be cancelled, in the order of their ids."""
-    rows = await JOBS_TO_CANCEL.fetch_all(connection, after=after or "", limit=limit)
-    return [decode_wait(WaitRow._make(row)) for row in rows]
+    return await _decoded_page(
+        connection, JOBS_TO_CANCEL, lambda row: decode_wait(WaitRow._make(row)), unreadable, after, limit
+    )
+
+
+async def scrub(
+    connection: ConnectionThread, after: str | None, limit: int, unreadable: UnreadableRows
+) -> str | None:
+    """See `MaintenanceStore`."""
+    rows = await _page(connection, ALL, unreadable, after=after or "", limit=limit)
+    async for part in sliced([row for row in rows if len(row) > 1]):
+        for _ in unreadable.readable("waits", map(WaitRow._make, part), decode_wait):
+            pass
+    return rows[-1][0] if len(rows) == limit else None
 
 
 async def counts(connection: ConnectionThread) -> Mapping[tuple[str, str], int]:
     """The number of waits by (state, kind)."""
-    return {(state, kind): count for state, kind, count in await COUNTS.fetch_all(connection)}
-
-
-# ---------------------------------------------------------------- by a caller's key
-
-
-class Key(NamedTuple):
-    """A caller's key, which is unique within its namespace."""
-
-    namespace: str
-    text: str
-
-
-class EarlierSubmit(NamedTuple):
-    """The wait that was submitted under an idempotency key, and the digest of the request body."""
-
-    wait: StoredWait
-    body_digest: bytes | None
-
-
-def _by_key(column: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
-    in_namespace = waits.c.namespace == bindparam("namespace", type_=Text)
-    return Statement(select(column, *waits.c).where(in_namespace, one_of(column, "keys"), *conditions))
-
-
-_BY_IDEMPOTENCY_KEY = _by_key(waits.c.idempotency_key)
-_BY_SUPERSEDE_KEY = _by_key(waits.c.supersede_key, HOLDS_SUPERSEDE_KEY)
-
-
-async def find_earlier(connection: ConnectionThread, keys: Iterable[Key]) -> dict[Key, EarlierSubmit]:
-    """The waits that were submitted under these idempotency keys, as they are now."""
-    rows = await _rows_by_key(connection, _BY_IDEMPOTENCY_KEY, keys)
-    ended = [row.id for row in rows.values() if row.finished_at is not None]
-    by_wait = await deliveries_of(connection, ended)
-    return {
-        key: EarlierSubmit(decode_wait(row, by_wait.get(row.id, ())), row.body_digest)
-        async for part in sliced(list(rows.items()))
-        for key, row in part
-    }
-
-
-async def find_superseded(connection: ConnectionThread, keys: Iterable[Key]) -> list[WaitRow]:
-    """The rows of the waits that hold these supersede keys."""
-    return list((await _rows_by_key(connection, _BY_SUPERSEDE_KEY, keys)).values())
-
-
-async def find_replays(
-    connection: ConnectionThread, submits: Sequence[IdempotentSubmit]
-) -> list[Inserted | Conflict | None]:
-    """See `ApiStore.find_replays`."""
-    keys = [Key(submit.namespace, submit.key) for submit in submits]
-    # A key with lone surrogates was never stored.
-    earlier = await find_earlier(connection, {key for key in keys if well_formed(key.text) == key.text})
-    return [replay(earlier.get(key), submit.body_digest) for key, submit in zip(keys, submits, strict=True)]
-
-
-def replay(earlier: EarlierSubmit | None, body_digest: bytes | None) -> Inserted | Conflict | None:
-    """The answer to a submit whose key was used before: the wait, or a Conflict."""
-    if earlier is None:
-        return None
-    if earlier.body_digest != body_digest:
-        return Conflict("the idempotency key was used before, with another body")
-    return Inserted(earlier.wait, created=False)
-
-
-async def _rows_by_key(
-    connection: ConnectionThread, query: Statement, keys: Iterable[Key]
-) -> dict[Key, WaitRow]:
-    by_namespace: dict[str, list[str]] = {}
-    for namespace, key in keys:
-        by_namespace.setdefault(namespace, []).append(key)
-    result: dict[Key, WaitRow] = {}
-    for namespace, texts in by_namespace.items():
-        for row in await query.fetch_all(connection, namespace=namespace, keys=text_list(texts)):
-            result[Key(namespace, row[0])] = WaitRow._make(row[1:])
-    return result
+    rows = await COUNTS.fetch_all(connection)
+    return {(state, kind): n for state, kind, n in rows if state in _STATES and isinstance(kind, str)}

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from sqlalchemy import ClauseElement, ColumnElement, Text, bindparam, func, select
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -25,8 +36,16 @@ class Statement:
         if not isinstance(compiled, SQLCompiler):
             raise TypeError(f"not a statement with parameters: {core}")
         self._compiled = compiled
+        self._core = core
         #: The text that SQLite gets.
         self.sql = str(compiled)
+
+    @property
+    def select(self) -> Select[Any]:
+        """The SELECT that it was compiled from."""
+        if not isinstance(self._core, Select):
+            raise TypeError(f"not a SELECT: {self._core}")
+        return self._core
 
     async def fetch_all(self, connection: ConnectionThread, **params: Any) -> list[tuple[Any, ...]]:
         """Its rows. Raises sqlite3.Error."""
@@ -39,6 +58,13 @@ class Statement:
     def _values(self, params: dict[str, Any]) -> list[Any]:
         values = self._compiled.construct_params(params)
         return [values[name] for name in self._compiled.positiontup or ()]
+
+
+def json_of(column: ColumnElement[str]) -> ColumnElement[str]:
+    """The column's JSON; `{}` where it holds none, for which SQLite would refuse the query."""
+    return case(
+        (func.json_valid(column) == literal_column("1", Integer), column), else_=literal_column("'{}'", Text)
+    )
 
 
 def having(*columns: tuple[ColumnElement[str], str | None]) -> list[ColumnElement[bool]]:
