@@ -111,7 +111,7 @@ class WaitRow(NamedTuple):
 
 def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
     """The wait in a row. Raises one of `DECODE_ERRORS` if the row makes no sense."""
-    row = msgspec.convert(row, WaitRow)  # a column may hold any type
+    row = msgspec.convert(tuple(row), WaitRow)  # a column may hold any type
     spec, state = _checked_spec(row.spec), _STATES[row.state]
     check_times(row.created_at, row.deadline, row.finished_at or 0.0, row.job_cancel_at or 0.0)
     if (state is WaitState.WAITING) != (row.finished_at is None) or (row.finished_at is None) != (
@@ -165,8 +165,8 @@ class WaitingRow(NamedTuple):
     submission: str | None
 
 
-def decode_waiting(row: WaitingRow) -> StoredWait:
-    """The waiting wait in a row. Raises one of `DECODE_ERRORS` if the row makes no sense."""
+def decode_waiting(row: tuple[Any, ...]) -> StoredWait:
+    """The waiting wait in the columns of a `WaitingRow`. Raises one of `DECODE_ERRORS`."""
     wait_id, namespace, created_at, deadline, spec_text, progress, submission = msgspec.convert(
         row, WaitingRow
     )

@@ -39,7 +39,7 @@ def encode_sink(sink: Mapping[str, Any]) -> str:
 def decode_delivery(row: DeliveryRow) -> StoredDelivery:
     """The delivery in a row; a row that makes no sense is a dead delivery that says so."""
     try:
-        row = msgspec.convert(row, DeliveryRow)
+        row = msgspec.convert(tuple(row), DeliveryRow)
         state, sink = DeliveryState(row.state), _decode_sink(row.sink)
         check_times(row.created_at, row.next_attempt_at or 0.0)
     except (ValueError, TypeError, KeyError) as error:
@@ -76,7 +76,7 @@ def _decode_sink(stored: str) -> Mapping[str, Any]:
 
 def decode_outbox_item(row: DeliveryRow, event: bytes) -> OutboxItem:
     """The delivery in a row, with its wait's event. Raises one of `DECODE_ERRORS`."""
-    row = msgspec.convert(row, DeliveryRow)
+    row = msgspec.convert(tuple(row), DeliveryRow)
     decode_outcome(event)
     return OutboxItem(
         id=DeliveryId(row.id),

@@ -52,6 +52,7 @@ from waitd.stores.operations.commands import (
     ShiftSchedules,
 )
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
+from waitd.stores.queries.waits import rows_by_id
 from waitd.stores.unreadable import is_damage
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
@@ -82,6 +83,7 @@ class Writer:
         self._queue: deque[Command[Any]] = deque()
         self._wakeup = asyncio.Event()
         self._closing = False
+        self._logged_damage = False
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     async def close(self) -> None:
@@ -207,9 +209,11 @@ class Writer:
                     await self._commit([part])
                 await asyncio.gather(*(part.future for part in parts), return_exceptions=True)
             case SaveProgress(progress=[(wait_id, _)]):
-                unreadable.add("waits", wait_id, error)
+                await self._set_aside_if_damaged(wait_id, error)
             case FinishWait(outcome=end):
-                unreadable.add("waits", end.id, error)
+                if not await self._set_aside_if_damaged(end.id, error):
+                    _answer(command, StoreUnavailable(f"the page beside this wait's row is damaged: {error}"))
+                    return
                 finish.log_unstored(end, str(error))
             case SaveAttempt(delivery_id=delivery_id):
                 unreadable.add("deliveries", delivery_id, error)
@@ -217,6 +221,23 @@ class Writer:
                 self._refuse([command], error)
                 return
         _answer(command, None)
+
+    async def _set_aside_if_damaged(self, wait_id: str, error: Exception) -> bool:
+        """Sets a wait aside if its own row is damaged, not one that has to move for it."""
+        try:
+            async with self._database.reading() as connection:
+                rows = await rows_by_id(connection, [wait_id], self._database.unreadable)
+        except StoreUnavailable:
+            return False
+        if rows and not self._logged_damage:
+            self._logged_damage = True
+            log.error(
+                "page_damaged",
+                error=str(error),
+                consequence="waits whose rows are beside it cannot end",
+                remedy="stop the daemon, run `waitd export --offline`, and import into a new database",
+            )
+        return not rows
 
     async def _notify(self, transaction: Transaction) -> None:
         if transaction.clock_moved:

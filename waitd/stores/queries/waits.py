@@ -268,9 +268,7 @@ async def load_waiting(
     connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
 ) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
-    return await _decoded_page(
-        connection, WAITING, lambda row: decode_waiting(WaitingRow._make(row)), unreadable, after, limit
-    )
+    return await _decoded_page(connection, WAITING, decode_waiting, unreadable, after, limit)
 
 
 async def waiting_ids(
