@@ -81,10 +81,10 @@ def write(database: Path, sql: str, *values: Any) -> None:
         connection.commit()
 
 
-async def all_waiting(store: Store) -> list[str]:
+async def all_waiting(store: Store) -> list[WaitId]:
     """The ids of the waits that a start loads, two at a time."""
-    ids: list[str] = []
-    while page := await store.load_waiting(WaitId(ids[-1]) if ids else None, 2):
+    ids: list[WaitId] = []
+    while page := await store.load_waiting(ids[-1] if ids else None, 2):
         ids += [wait.id for wait in page]
     return ids
 
