@@ -17,7 +17,7 @@ from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Ver
 from waitd.models import Key, Strict, parse_model
 from waitd.ports import Pokeable, Probe, Topic
 from waitd.probes.cel.evaluation import evaluate_message, evaluate_payload
-from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, Type
+from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, Type, replace_json_nul
 from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import WORKERS, run_in_worker, worker_timeout
 
@@ -128,11 +128,17 @@ class SignalProbe(Probe):
 
 def evaluate_signals(conditions: ConditionSources, payloads: Sequence[Any]) -> Verdict:
     """Returns the verdict on signals: the first one of which a condition is true decides."""
-    for payload in payloads:
+    encoded = orjson.dumps(payloads)
+    readable = replace_json_nul(encoded)
+    for payload, stored in zip(
+        payloads if readable is encoded else orjson.loads(readable), payloads, strict=True
+    ):
         variables = SimpleNamespace(payload=payload)
         failed = _is_true(conditions.failure_when, variables)
         if failed or conditions.success_when is None or _is_true(conditions.success_when, variables):
-            result, omitted = _result(conditions, variables)
+            result, omitted = stored, False
+            if conditions.result is not None:
+                result, omitted = evaluate_payload(SIGNAL_ENV.compile(conditions.result), variables)
             reason = RESULT_OMITTED if omitted else "failure" if failed else "success"
             message = _message(conditions, variables)
             return Failure(reason, message, result) if failed else Success(result, reason, message)
@@ -147,13 +153,6 @@ def _message(conditions: ConditionSources, variables: Any) -> str:
     source = conditions.message
     message = None if source is None else evaluate_message(SIGNAL_ENV.compile(source), variables)
     return "The signal was received." if message is None else message
-
-
-def _result(conditions: ConditionSources, variables: Any) -> tuple[Any, bool]:
-    """The outcome's payload, and whether it was omitted."""
-    if conditions.result is None:
-        return variables.payload, False
-    return evaluate_payload(SIGNAL_ENV.compile(conditions.result), variables)
 
 
 @lru_cache(maxsize=4096)

@@ -27,6 +27,8 @@ from waitd.probes.cel.expressions import (
     ErrorValue,
     Expression,
     Type,
+    replace_json_nul,
+    replace_nul,
 )
 
 #: The largest payload of an outcome, as JSON, in bytes.
@@ -197,14 +199,14 @@ class ResponseVariables:
     def body(self) -> Any:
         """The body as JSON; None if it is not JSON."""
         if self._body is _UNREAD:
-            self._body, _ = decode_json(self.raw)
+            self._body, _ = decode_json(None if self.raw is None else replace_json_nul(self.raw))
         return self._body
 
     @property
     def text(self) -> str:
         """The body as text in the response's charset; bytes that cannot be decoded are replaced."""
         if self._text is None:
-            self._text = (self.raw or b"").decode(_codec(self.charset), "replace")
+            self._text = replace_nul((self.raw or b"").decode(_codec(self.charset), "replace"))
         return self._text
 
 
@@ -307,5 +309,6 @@ def lowercase_headers(items: Mapping[str, str]) -> dict[str, str]:
         text = (
             value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         )
+        text = replace_nul(text)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers

@@ -28,6 +28,8 @@ _MAX_GROWTH = 64
 
 Type = cel.Type
 
+#: An escaped NUL, after any number of escaped backslashes.
+_JSON_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _LOCATED_ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 
 #: The fields that an expression names of a value, as a tree; None stands for the whole value.
@@ -216,6 +218,16 @@ def _field_tree(paths: set[Path]) -> FieldTree:
     for first, *rest in paths:
         below.setdefault(first, set()).add(tuple(rest))
     return {name: _field_tree(parts) for name, parts in below.items()}
+
+
+def replace_nul(text: str) -> str:
+    """Replaces NUL characters, at which CEL's binding would cut the text off."""
+    return text.replace("\0", "\ufffd")
+
+
+def replace_json_nul(encoded: bytes) -> bytes:
+    """Returns JSON whose strings have no NUL characters; see `replace_nul`."""
+    return _JSON_NUL.sub(rb"\1\\ufffd", encoded) if b"\\u0000" in encoded else encoded
 
 
 def _check_text(source: str) -> None:

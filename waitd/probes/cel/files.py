@@ -9,7 +9,7 @@ from typing import Any
 
 from anyio import CapacityLimiter
 
-from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ErrorValue, Type
+from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ErrorValue, Type, replace_nul
 from waitd.probes.cel.workers import run_in_worker
 
 FileMetadata = Mapping[str, Any]
@@ -37,6 +37,8 @@ async def unmet_check(source: str, files: Sequence[FileMetadata], limiter: Capac
 
 
 def _evaluate(source: str, files: Sequence[FileMetadata]) -> str | None:
+    if any("\0" in file.get("Key", "") for file in files):
+        files = [{**file, "Key": replace_nul(file.get("Key", ""))} for file in files]
     value = FILES_ENV.compile(source).evaluate(SimpleNamespace(files=files))
     if value is True:
         return None

@@ -24,7 +24,7 @@ from waitd.probes.cel.evaluation import (
     inline_limit,
     response_size,
 )
-from waitd.probes.cel.expressions import CelEnvironment, ErrorValue, Expression, Type
+from waitd.probes.cel.expressions import CelEnvironment, ErrorValue, Expression, Type, replace_json_nul
 
 #: The variables of a preset's expressions: those of the kind `http`, and the wait's parameters.
 LANGUAGE = CelEnvironment(
@@ -103,7 +103,9 @@ class JobConditions(Conditions):
         self.conditions = ()
         self.pending_by_status = None
         self._find_state = _state_finder(sources)
-        self._params: dict[str, Any] = {} if sources.params is None else orjson.loads(sources.params)
+        self._params: dict[str, Any] = (
+            {} if sources.params is None else orjson.loads(replace_json_nul(sources.params))
+        )
         self._by_state = _evaluations_by_state(sources)
         self._error = _compile(sources.error)
         self._message = _compile(sources.message)

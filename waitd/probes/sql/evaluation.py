@@ -13,7 +13,14 @@ from anyio import CapacityLimiter
 from waitd.core.http.answer import RESULT_OMITTED
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Verdict
 from waitd.probes.cel.evaluation import RESULT_LIMIT, evaluate_message, evaluate_payload
-from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, ErrorValue, Type
+from waitd.probes.cel.expressions import (
+    INLINE_COST,
+    CelEnvironment,
+    ConditionSources,
+    ErrorValue,
+    Type,
+    replace_json_nul,
+)
 from waitd.probes.cel.workers import run_in_worker
 
 ROWS_ENV = CelEnvironment({"rows": Type.List(Type.Map(Type.STRING, Type.DYN))})
@@ -37,7 +44,9 @@ class SelectedRows(NamedTuple):
 def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdict:
     """Returns the verdict on rows. Without `success_when` the first cell decides."""
     rows = list(selected.rows)
-    variables = SimpleNamespace(rows=rows, raw=orjson.dumps(rows))
+    raw = orjson.dumps(rows)
+    readable = replace_json_nul(raw)
+    variables = SimpleNamespace(rows=rows if readable is raw else orjson.loads(readable), raw=raw)
     count, note = f"{len(rows)} row{'' if len(rows) == 1 else 's'}", ""
     decided: type[Success | Failure] | None = None
     for verdict, name, source in (
