@@ -6,6 +6,8 @@ from typing import Protocol
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
 from waitd.core.connections.connection import Connection
+from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.sent_secrets import authorization_mask
 
 
 class Connections(Protocol):
@@ -39,6 +41,11 @@ class Authorization:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Signs each request; its headers are sent with the others.
     signer: AwsSigner | AzureSharedKey | None = field(default=None, repr=False)
+    #: Masks all of this in answers.
+    mask: SecretMask = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", authorization_mask(self.headers, self.signer))
 
 
 class HttpConnections(Connections, Protocol):

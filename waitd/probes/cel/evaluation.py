@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
+from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import (
     UNDECIDED,
     AnswerFacts,
@@ -148,7 +149,7 @@ class Conditions:
         size = response_size(self, response)
         if size <= self.inline_limit:
             return True
-        if len(response.raw or b"") > INLINE_BODY and any(self.sources):
+        if len(response.content or b"") > INLINE_BODY and any(self.sources):
             return False
         expressions = [RESPONSE_ENV.compile(source) for source in self.sources if source is not None]
         return all_fit_inline(expressions, response, size)
@@ -176,24 +177,41 @@ class ResponseVariables:
 
     Attributes:
         headers: lower-case names; values of a repeated name are joined by commas.
-        raw: the decompressed content, or None if it was not read.
+        content: the decompressed body, or None if it was not read.
+        raw: the same without the secrets that `mask` masks. The headers are masked by the caller.
         decided: the last decision and the conditions that made it.
     """
 
-    __slots__ = ("_body", "_text", "charset", "decided", "headers", "raw", "status")
+    __slots__ = ("_body", "_raw", "_text", "charset", "content", "decided", "headers", "mask", "status")
 
-    def __init__(self, status: int, headers: dict[str, str], raw: bytes | None, charset: str | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        content: bytes | None,
+        charset: str | None,
+        mask: SecretMask | None = None,
+    ) -> None:
         self.status = status
         self.headers = headers
-        self.raw = raw
+        self.content = content
         self.charset = charset
+        self.mask = mask
+        self._raw = content if mask is None else None
         self._body: Any = _UNREAD
         self._text: str | None = None
         self.decided: tuple[Conditions, Evaluation] | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
         """Pickles what was received; a worker decodes it itself."""
-        return ResponseVariables, (self.status, self.headers, self.raw, self.charset)
+        return ResponseVariables, (self.status, self.headers, self.content, self.charset, self.mask)
+
+    @property
+    def raw(self) -> bytes | None:
+        """The masked body."""
+        if self._raw is None and self.mask is not None and self.content is not None:
+            self._raw = self.mask.mask_bytes(self.content)
+        return self._raw
 
     @property
     def body(self) -> Any:
@@ -206,7 +224,11 @@ class ResponseVariables:
     def text(self) -> str:
         """The body as text in the response's charset; bytes that cannot be decoded are replaced."""
         if self._text is None:
-            self._text = replace_nul((self.raw or b"").decode(_codec(self.charset), "replace"))
+            codec = _codec(self.charset)
+            text = (self.raw or b"").decode(codec, "replace")
+            if self.mask is not None and codec != "utf-8":
+                text = self.mask.mask_text(text)
+            self._text = replace_nul(text)
         return self._text
 
 
@@ -228,13 +250,13 @@ _DECIDED = {decision: Evaluation(decision) for decision in Decision}
 
 def response_size(conditions: Conditions, response: ResponseVariables) -> int:
     """The most bytes of a response that these conditions can name."""
-    size = len(response.raw or b"")
+    size = len(response.content or b"")
     return size + sum(map(len, response.headers.values())) if conditions.uses_headers else size
 
 
 def all_fit_inline(expressions: Sequence[Expression], response: ResponseVariables, size: int) -> bool:
     """Whether all of these take the loop a few milliseconds at most; see `response_size`."""
-    items = (response.raw or b"").count(b",") + 1 + len(response.headers)
+    items = (response.content or b"").count(b",") + 1 + len(response.headers)
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
 
 
@@ -301,8 +323,8 @@ def _codec(charset: str | None) -> str:
     return "utf-8" if name in _UNUSABLE_CODECS else name
 
 
-def lowercase_headers(items: Mapping[str, str]) -> dict[str, str]:
-    """Returns headers as conditions name them. Bytes that are not UTF-8 are replaced."""
+def lowercase_headers(items: Mapping[str, str], mask: SecretMask | None = None) -> dict[str, str]:
+    """Returns headers, masked, as conditions name them. Bytes that are not UTF-8 are replaced."""
     headers: dict[str, str] = {}
     for name, value in items.items():
         key = name.lower()
@@ -311,4 +333,4 @@ def lowercase_headers(items: Mapping[str, str]) -> dict[str, str]:
         )
         text = replace_nul(text)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return headers
+    return headers if mask is None else mask.mask_headers(headers)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from anyio import BrokenWorkerProcess, CapacityLimiter
 
+from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.probes.cel.evaluation import (
@@ -34,8 +35,10 @@ class AnswerEvaluator:
         self._client = client
         self._limiter = CapacityLimiter(WORKERS)
 
-    def evaluate_now(self, answer: HttpAnswer, conditions: Conditions) -> Evaluation | None:
-        """Evaluates an answer with a small, unencoded body; None when that fails.
+    def evaluate_now(
+        self, answer: HttpAnswer, conditions: Conditions, mask: SecretMask | None
+    ) -> Evaluation | None:
+        """Evaluates an answer, masked, with a small, unencoded body; None when that fails.
 
         This is how nearly every poke ends. A status that decided "not yet" alone is not evaluated
         again.
@@ -63,7 +66,7 @@ class AnswerEvaluator:
         verdict = conditions.verdict(
             facts,
             conditions.evaluate(
-                ResponseVariables(facts.status, {}, response.take() if needed else None, None)
+                ResponseVariables(facts.status, {}, response.take() if needed else None, None, mask)
             ),
         )
         if pending is not None and type(verdict) is Pending:
@@ -71,11 +74,11 @@ class AnswerEvaluator:
         return verdict
 
     async def evaluate(
-        self, answer: HttpAnswer, group: Sequence[Conditions], deadline: float
+        self, answer: HttpAnswer, group: Sequence[Conditions], deadline: float, mask: SecretMask | None
     ) -> Mapping[Conditions, Evaluation]:
-        """Evaluates any answer for a group of waits, each of the different conditions once."""
+        """Evaluates any answer, masked, for a group of waits: different conditions once each."""
         different = list(dict.fromkeys(group))
-        response, cut_off = await self._read(answer, different)
+        response, cut_off = await self._read(answer, different, mask)
 
         async def judge(conditions: Conditions, sharers: int) -> Evaluation:
             verdict = await self._evaluate(
@@ -87,19 +90,20 @@ class AnswerEvaluator:
 
         return await judge_each(different, judge)
 
-    async def _read(self, answer: HttpAnswer, group: Sequence[Conditions]) -> tuple[ResponseVariables, bool]:
+    async def _read(
+        self, answer: HttpAnswer, group: Sequence[Conditions], mask: SecretMask | None
+    ) -> tuple[ResponseVariables, bool]:
         """Reads as much of the body as the conditions need; whether it has more."""
         status, raw = answer.facts.status, answer.response
-        headers = (
-            lowercase_headers(raw.headers) if any(conditions.uses_headers for conditions in group) else {}
-        )
+        uses_headers = any(conditions.uses_headers for conditions in group)
+        headers = lowercase_headers(raw.headers, mask) if uses_headers else {}
         charset = raw.charset if any(conditions.uses_text for conditions in group) else None
         head = ResponseVariables(status, headers, None, charset)
         limit = max(_body_bytes_or_none(conditions, head) for conditions in group)
         if not limit:
             return head, False
         content = await self._client.read(raw, limit)
-        return ResponseVariables(status, headers, content, charset), content is None
+        return ResponseVariables(status, headers, content, charset, mask), content is None
 
     async def _evaluate(
         self,

@@ -246,7 +246,8 @@ class HttpJobs:
         try:
             raw = answer.response
             content = await self._client.read(raw, BODY_LIMIT)
-            response = ResponseVariables(raw.status, lowercase_headers(raw.headers), content, raw.charset)
+            headers = lowercase_headers(raw.headers, request.mask)
+            response = ResponseVariables(raw.status, headers, content, raw.charset, request.mask)
         finally:
             answer.response.close()
         return _JobAnswer(SubmitResponse(response, key), answer.facts.retry_after, request.url)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
@@ -26,8 +27,9 @@ from waitd.probes.transport.taskless import TasklessPoke
 
 log = structlog.get_logger(__name__)
 
-#: Changes what a wait's conditions made of an answer, by what else the answer says.
-AdjustVerdict = Callable[[HttpAnswer, Evaluation], Evaluation]
+#: Changes what a wait's conditions made of an answer, by what else the answer says; the mask is the
+#: connection's.
+AdjustVerdict = Callable[[HttpAnswer, Evaluation, SecretMask | None], Evaluation]
 
 
 @dataclass(slots=True, eq=False)
@@ -152,11 +154,15 @@ class HttpPoke(TasklessPoke):
             except ValueError as error:  # the message quotes no query
                 return [connection_verdict(error)] * len(self._targets)
             answer = await context.client.fetch(request, context.now(), new_connection=response is not None)
+        mask, elsewhere = self._request.mask, answer.facts.redirect_origin
+        if mask is not None and elsewhere is not None:
+            facts = answer.facts._replace(redirect_origin=mask.mask_text(elsewhere))
+            answer = answer._replace(facts=facts)
         try:
             results = self._evaluate_now(answer)
             if results is None:
                 conditions = [target.conditions for target in self._targets]
-                verdicts = await context.evaluator.evaluate(answer, conditions, self._deadline)
+                verdicts = await context.evaluator.evaluate(answer, conditions, self._deadline, mask)
                 results = self._adjust_and_cache(answer, [verdicts[each] for each in conditions])
             return results
         finally:
@@ -188,14 +194,15 @@ class HttpPoke(TasklessPoke):
             return [*context.etags.not_modified(targets, self._etag)]
         if len(targets) > 1:
             return None
-        result = context.evaluator.evaluate_now(answer, targets[0].conditions)
+        result = context.evaluator.evaluate_now(answer, targets[0].conditions, self._request.mask)
         return None if result is None else self._adjust_and_cache(answer, [result])
 
     def _adjust_and_cache(self, answer: HttpAnswer, results: list[Evaluation]) -> list[Evaluation]:
         """Adjusts the results by the rest of the answer, and keeps its ETag with them."""
         context, access = self._context, self._access
         if context.adjust_verdict is not None:
-            results = [context.adjust_verdict(answer, result) for result in results]
+            mask = None if access is None else access.authorization.mask
+            results = [context.adjust_verdict(answer, result, mask) for result in results]
         # No ETag with a signature: it may cover the header that a conditional request adds.
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             context.etags.store(self._targets, answer, results)

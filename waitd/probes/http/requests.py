@@ -1,12 +1,14 @@
 """Builds the request of a poke: URL, headers, credentials and signature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from multidict import CIMultiDict
 
 from waitd.core.connections.connection import join_url
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.sent_secrets import header_secrets, query_secrets, signature_of
 from waitd.ports import Authorization, Pokeable
 from waitd.probes.access.http import HttpAccess
 from waitd.probes.http.params import HttpTarget, RequestTemplate
@@ -42,19 +44,47 @@ class RequestBuilder:
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         if access is None:
-            return Request(template.method, url, self._headers(template, None), template.body, True)
-        headers: CIMultiDict[str] | None = self._headers(template, access.authorization)
+            headers, mask = self._headers(template, None)
+            if "?" in url:
+                mask = _with_query(mask, url)
+            return Request(template.method, url, headers, template.body, True, mask=mask)
+        headers, mask = self._headers(template, access.authorization)
+        if "?" in url:
+            mask = _with_query(mask, url)
         signer = access.authorization.signer
         if signer is not None:
             headers = CIMultiDict(headers or ())
             headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
+            mask = with_signature(mask, headers)
         verify_tls = access.endpoint.verify_tls
-        return Request(template.method, url, headers, template.body, verify_tls, HostSource.OPERATOR)
+        return Request(template.method, url, headers, template.body, verify_tls, HostSource.OPERATOR, mask)
 
 
-def _headers(template: RequestTemplate, authorization: Authorization | None) -> PreparedHeaders | None:
-    """Merges a wait's headers with those of its connection, which take precedence."""
+def _headers(
+    template: RequestTemplate, authorization: Authorization | None
+) -> tuple[CIMultiDict[str] | None, SecretMask | None]:
+    """Merges a wait's headers with those of its connection, which win; returns their mask, too."""
     headers = PreparedHeaders(template.headers)
+    mask = SecretMask(header_secrets(template.headers, of_connection=False))
     if authorization is not None:
         headers.update(authorization.headers)
-    return headers or None
+        mask = authorization.mask.joined(mask)
+    return headers or None, mask or None
+
+
+def _with_query(mask: SecretMask | None, url: str) -> SecretMask | None:
+    """Adds the secrets in the query of a URL to a mask."""
+    secrets = query_secrets(url)
+    return _joined(mask, secrets) if secrets else mask
+
+
+@lru_cache(maxsize=1024)
+def _joined(mask: SecretMask | None, secrets: tuple[str, ...]) -> SecretMask:
+    added = SecretMask(secrets)
+    return added if mask is None else mask.joined(added)
+
+
+def with_signature(mask: SecretMask | None, headers: Mapping[str, str]) -> SecretMask | None:
+    """Adds the signature of a request with these headers to a mask."""
+    signature = signature_of(headers.get("Authorization"))
+    return mask if signature is None else (mask or SecretMask(())).adding(signature)

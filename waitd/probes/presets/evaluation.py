@@ -190,7 +190,7 @@ class JobConditions(Conditions):
 
     def fits_inline(self, response: ResponseVariables) -> bool:
         """See `Conditions.fits_inline`. Expressions for the end of a job count only then."""
-        if len(response.raw or b"") > INLINE_BODY:
+        if len(response.content or b"") > INLINE_BODY:
             return False
         variables, size = self._variables(response), response_size(self, response)
         applicable = [] if response.status < 300 else [expression for expression, _ in self._answers]

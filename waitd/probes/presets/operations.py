@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.masking import SecretMask
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.verdict import Pending
 from waitd.outgoing import Outgoing
@@ -26,6 +27,7 @@ OPERATION_HEADERS = ("Azure-AsyncOperation", "Operation-Location", "Location")
 #: The longest URL that is stored, in characters: a wait's own state is small.
 _MAX_URL = 1024
 _OTHER_ORIGIN = " Its {} leads to another origin, and is not followed."
+_HAS_CREDENTIALS = " Its {} repeats the connection's credentials, and is not stored."
 
 
 def operation_probe(
@@ -78,10 +80,13 @@ class OperationRequests(RequestBuilder):
         )
 
 
-def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluation) -> Evaluation:
+def _store_url(
+    now: Callable[[], float], answer: HttpAnswer, verdict: Evaluation, mask: SecretMask | None
+) -> Evaluation:
     """Stores the operation's URL with a pending verdict.
 
-    With `now`, which gives Unix seconds, it is an `AdjustVerdict`.
+    With `now`, which gives Unix seconds, it is an `AdjustVerdict`. `mask` masks the connection's
+    credentials.
     """
     if not isinstance(verdict, Pending):
         return verdict
@@ -94,6 +99,8 @@ def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluation
     url = _same_origin(answer.url, headers[name])
     if url is None:
         return replace(verdict, message=verdict.message + _OTHER_ORIGIN.format(name))
+    if mask is not None and mask.finds_secret(url):
+        return replace(verdict, message=verdict.message + _HAS_CREDENTIALS.format(name))
     return replace(verdict, state=url)
 
 

@@ -29,13 +29,13 @@ class SubmitResponse(ResponseVariables):
     __slots__ = ("key",)
 
     def __init__(self, response: ResponseVariables, key: str) -> None:
-        super().__init__(response.status, response.headers, response.raw, response.charset)
+        super().__init__(response.status, response.headers, response.content, response.charset, response.mask)
         self.key = key
 
     def __reduce__(self) -> tuple[Callable[..., "SubmitResponse"], tuple[Any, ...]]:
         """Pickles what was received, as `ResponseVariables` does."""
         return SubmitResponse, (
-            ResponseVariables(self.status, self.headers, self.raw, self.charset),
+            ResponseVariables(self.status, self.headers, self.content, self.charset, self.mask),
             self.key,
         )
 
@@ -61,9 +61,9 @@ async def _evaluate(
     response: SubmitResponse,
     limiter: CapacityLimiter,
 ) -> _Value | ErrorValue:
-    if response.raw is None:
+    if response.content is None:
         return ErrorValue("the body is over 1 MiB")
-    size = len(response.raw) + sum(map(len, response.headers.values()))
+    size = len(response.content) + sum(map(len, response.headers.values()))
     if size <= INLINE_BODY and HANDLE_ENV.compile(source).cost(size, size // 2) <= INLINE_COST:
         return evaluate(source, response)
     try:

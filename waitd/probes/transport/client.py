@@ -17,6 +17,7 @@ from yarl import URL
 from waitd import __version__
 from waitd.core.connections.connection import Origin, parse_origin
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
 from waitd.outgoing import Outgoing, drain_body, read_body
@@ -47,6 +48,7 @@ class Request(NamedTuple):
         headers: may carry credentials, which are sent to the URL's origin only.
         verify_tls: whether to verify certificates, or the context to verify them with.
         named: who chose the host.
+        mask: masks in the answer what the request carries; None if it carries no secret.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Request(NamedTuple):
     body: bytes | None
     verify_tls: bool | ssl.SSLContext
     named: HostSource = HostSource.SUBMITTER
+    mask: SecretMask | None = None
 
 
 class HttpAnswer(NamedTuple):
@@ -122,7 +125,7 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        method, url, headers, body, verify_tls, named = request
+        method, url, headers, body, verify_tls, named, _ = request
         pool = self._pools.get(named)
         if pool is None or body is not None or method not in POOLED_METHODS:
             return None
@@ -190,7 +193,7 @@ class HttpClient:
         return HttpAnswer(facts_of(response, now), response)
 
     def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
-        method, url, headers, body, verify_tls, named = request
+        method, url, headers, body, verify_tls, named, _ = request
         pool = self._pools.get(named)
         if pool is not None and body is None and method in POOLED_METHODS:
             return pool.request(method, url, headers, verify_tls, new_connection=new_connection)
