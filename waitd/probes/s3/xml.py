@@ -1,11 +1,15 @@
 """Parses S3's responses: lists of keys, errors, and the headers of an object."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
+
+#: The most tags, and quotes of attributes and ETags, in a document. A page of 1,000 keys has half.
+#: Parsing what the limits admit takes the loop a few tens of milliseconds.
+_MAX_TAGS, _MAX_QUOTES = 60_000, 10_000
 
 
 class S3Object(NamedTuple):
@@ -32,9 +36,11 @@ def object_from_head(key: str, headers: Mapping[str, str]) -> S3Object | None:
     etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
     if not (etag or modified):
         return None
-    size = headers.get("Content-Length", "")
-    last_modified = _timestamp(parsedate_to_datetime, modified)
-    return S3Object(key, int(size) if size.isdecimal() else 0, last_modified, etag)
+    try:
+        size = _size(headers.get("Content-Length", ""))
+    except ValueError:
+        size = 0
+    return S3Object(key, size, _timestamp(parsedate_to_datetime, modified), etag)
 
 
 def find_element_text(body: bytes | None, name: str) -> str:
@@ -63,7 +69,9 @@ def parse_list_page(body: bytes) -> ListPage:
     for item in root.iterfind(f"{namespace}Contents"):
         fields = {part.tag: part.text or "" for part in item}
         last_modified = _timestamp(datetime.fromisoformat, fields.get(modified, ""))
-        objects.append(S3Object(decode(fields[key]), int(fields[size]), last_modified, fields.get(etag, "")))
+        objects.append(
+            S3Object(decode(fields[key]), _size(fields[size]), last_modified, fields.get(etag, ""))
+        )
     if text(f"{namespace}IsTruncated") != "true":
         return ListPage(objects, None)
     token = text(f"{namespace}NextContinuationToken")
@@ -73,9 +81,21 @@ def parse_list_page(body: bytes) -> ListPage:
 
 
 def _parse(body: bytes) -> ET.Element:
-    if b"<!DOCTYPE" in body:
+    # The parser recognizes UTF-16, in which a DOCTYPE has other bytes; S3 sends UTF-8.
+    if b"<!DOCTYPE" in body or b"\0" in body:
         raise ValueError("S3 sends no DOCTYPE")
-    return ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities
+    if body.count(b"<") > _MAX_TAGS or body.count(b"'") + body.count(b'"') > _MAX_QUOTES:
+        raise ValueError("too many elements or attributes")
+    # The encoding replaces any that the text declares.
+    parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - without a DOCTYPE there are no entities
+    return ET.fromstring(body, parser)  # noqa: S314 - as above
+
+
+def _size(text: str) -> int:
+    """The size of an object in bytes. Raises ValueError when it is not a number below 10**18."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise ValueError("not a size")
+    return int(text)
 
 
 def _local_name(element: ET.Element) -> str:
@@ -85,6 +105,9 @@ def _local_name(element: ET.Element) -> str:
 def _timestamp(parse: Callable[[str], datetime], text: str) -> float:
     """The time in Unix seconds; 0 if the text is not a time."""
     try:
-        return parse(text).timestamp()
-    except ValueError:
+        moment = parse(text)
+        if moment.tzinfo is None:  # both formats of S3 are in UTC
+            moment = moment.replace(tzinfo=UTC)
+        return max(moment.timestamp(), 0.0)
+    except (ValueError, OverflowError, TypeError):
         return 0.0
