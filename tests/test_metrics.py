@@ -51,7 +51,7 @@ def test_every_documented_metric_exists() -> None:
         "waitd_pokes", "waitd_pokes_coalesced", "waitd_poke_duration_seconds", "waitd_poke_lateness_seconds",
         "waitd_pokes_in_flight", "waitd_waits_overdue", "waitd_waits_ending", "waitd_origins_limited",
         "waitd_deliveries", "waitd_delivery_delay_seconds", "waitd_outbox_deliveries",
-        "waitd_event_loop_lag_seconds", "waitd_capacity_left", "waitd_secret_lookups", "waitd_build_info",
+        "waitd_event_loop_lag_seconds", "waitd_capacity_left", "waitd_secret_lookups", "waitd_name_lookups", "waitd_build_info",
         "waitd_slots_held", "waitd_slot_seconds", "waitd_cpu_seconds", "waitd_memory_byte_seconds", "waitd_cost",
         "waitd_resident_bytes_per_wait", "waitd_poke_cpu_seconds",
     }  # fmt: skip

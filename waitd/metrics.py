@@ -266,6 +266,12 @@ class Instruments:
         self.secret_lookups = Counter(
             "waitd_secret_lookups", "Lookups of connections.", ["backend", "result"], registry=r
         )
+        self.name_lookups = Counter(
+            "waitd_name_lookups",
+            "Look-ups of host names. stale: it failed, and the last answer is used on.",
+            ["result"],
+            registry=r,
+        )
         self.api_connections = Gauge("waitd_api_connections", "Open connections to the API.", registry=r)
         self.requests_refused = Counter(
             "waitd_requests_refused",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from waitd.app.connections import RESOLVERS, open_connections, outgoing_from_settings
+from waitd.app.connections import RESOLVERS, open_connections, open_outgoing
 from waitd.connections.authorizer import AuthorizedConnections
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError
@@ -17,10 +17,11 @@ from waitd.settings import Settings
 
 @asynccontextmanager
 async def connections(**settings: Any) -> AsyncIterator[AuthorizedConnections]:
-    effective = Settings(**settings)
-    async with open_connections(
-        effective, outgoing_from_settings(effective), Instruments(version="test")
-    ) as opened:
+    effective, instruments = Settings(**settings), Instruments(version="test")
+    async with (
+        open_outgoing(effective, instruments) as outgoing,
+        open_connections(effective, outgoing, instruments) as opened,
+    ):
         yield opened
 
 
@@ -107,10 +108,12 @@ async def test_a_resolver_with_invalid_settings_is_refused_at_the_start(
         ({"bind": "127.0.0.1:0", "egress_deny": ("10.1.2.3",)}, False),
     ],
 )
-def test_submitters_reach_private_networks_on_loopback_only(settings: dict[str, Any], passes: bool) -> None:
-    outgoing = outgoing_from_settings(Settings(**settings))
-    if passes:
-        outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
-    else:
-        with pytest.raises(EgressRefused):
+async def test_submitters_reach_private_networks_on_loopback_only(
+    settings: dict[str, Any], passes: bool
+) -> None:
+    async with open_outgoing(Settings(**settings), Instruments(version="test")) as outgoing:
+        if passes:
             outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
+        else:
+            with pytest.raises(EgressRefused):
+                outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
@@ -18,6 +17,8 @@ from webhook_setup import ITEM, post, webhook_sink
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
+from waitd.outgoing import NameNotFound, Names, Outgoing, SystemLookup
+from waitd.outgoing.names import Answer
 from waitd.sinks.webhook import WebhookSink
 
 
@@ -141,12 +142,16 @@ async def test_an_unreachable_receiver_is_a_failure(sink: WebhookSink) -> None:
     )
 
 
-async def test_an_unresolvable_host_is_a_failure(sink: WebhookSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unknown(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "planted")
+async def test_an_unresolvable_host_is_a_failure() -> None:
+    class Lookup(SystemLookup):
+        async def find(self, host: str) -> Answer:
+            raise NameNotFound("planted")  # tests use no real name server
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)  # tests use no real name server
-    receipt = await post(sink, url="http://receiver.invalid/?planted")
+    names = Names(Lookup())
+    outgoing = Outgoing(resolver=lambda: names)
+    async with WebhookSink(FakeConnections(), secret=None, secret_headers=(), outgoing=outgoing) as sink:
+        receipt = await post(sink, url="http://receiver.invalid/?planted")
+    await names.close()
     assert receipt == DeliveryFailed("the host name of the receiver does not resolve")
 
 

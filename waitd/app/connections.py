@@ -1,5 +1,6 @@
 """Builds the connections from the settings: the resolvers in their order, and the authorizer."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,14 +23,34 @@ from waitd.core.connections.egress import EgressPolicy, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
+from waitd.outgoing import CaresLookup, Lookup, Names, NamesLoop, Outgoing, SystemLookup
 from waitd.settings import Settings
 
+#: How names are looked up, by the values of the setting `name_lookups`.
+_LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": SystemLookup}
 
-def outgoing_from_settings(settings: Settings) -> Outgoing:
-    """The egress rules of the settings."""
+
+@asynccontextmanager
+async def open_outgoing(settings: Settings, instruments: Instruments) -> AsyncIterator[Outgoing]:
+    """The egress rules of the settings, with the names of the daemon.
+
+    The libraries of databases and brokers use the same names, if the loop is a `NamesLoop`.
+    """
+    names = Names(
+        _LOOKUPS[settings.name_lookups](),
+        count=lambda result: instruments.name_lookups.labels(result).inc(),
+    )
     private = is_loopback(settings.host)
-    return Outgoing(EgressPolicy.from_settings(settings.egress_allow, settings.egress_deny, private=private))
+    policy = EgressPolicy.from_settings(settings.egress_allow, settings.egress_deny, private=private)
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, NamesLoop):
+        loop.names = names
+    try:
+        yield Outgoing(policy, resolver=lambda: names)
+    finally:
+        if isinstance(loop, NamesLoop):
+            loop.names = None
+        await names.close()
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from waitd import __version__
-from waitd.app.connections import open_connections, outgoing_from_settings
+from waitd.app.connections import open_connections, open_outgoing
 from waitd.app.presets import open_presets
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
@@ -49,9 +49,9 @@ class Parts(NamedTuple):
 @asynccontextmanager
 async def open_parts(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
     """Builds the parts of one daemon. A new kind or sink is one file and one line here."""
-    outgoing = outgoing_from_settings(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     async with AsyncExitStack() as stack:
+        outgoing = await stack.enter_async_context(open_outgoing(settings, instruments))
         connections = await stack.enter_async_context(open_connections(settings, outgoing, instruments))
         http = await stack.enter_async_context(
             HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)

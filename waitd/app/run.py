@@ -17,6 +17,7 @@ from waitd.app.parts import open_parts
 from waitd.core.errors import WaitdError
 from waitd.log import configure
 from waitd.metrics import Instruments
+from waitd.outgoing import NamesLoop
 from waitd.settings import Settings
 from waitd.state_volume import ephemeral_state
 from waitd.stores import Database
@@ -70,8 +71,16 @@ def new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+
+        class PlainLoop(NamesLoop, asyncio.SelectorEventLoop):
+            pass
+
+        return PlainLoop()
+
+    class Loop(NamesLoop, uvloop.Loop):  # type: ignore[misc] # typeshed and uvloop differ in many signatures
+        pass
+
+    return Loop()
 
 
 def _raise_file_limit() -> None:

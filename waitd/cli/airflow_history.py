@@ -44,17 +44,18 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
     import asyncio
 
     from waitd import __version__
-    from waitd.app.connections import open_connections, outgoing_from_settings
+    from waitd.app.connections import open_connections, open_outgoing
     from waitd.engine.clock import SystemClock
     from waitd.log import configure
     from waitd.metrics import Instruments
     from waitd.sinks.airflow.api import AirflowApis, AirflowRequestFailed
 
     configure(level="error", log_format=settings.log_format)  # this command prints its own errors
-    outgoing, since = outgoing_from_settings(settings), datetime.now(UTC) - timedelta(days)
+    instruments, since = Instruments(version=__version__), datetime.now(UTC) - timedelta(days)
     records: list[Mapping[str, Any]] = []
     async with (
-        open_connections(settings, outgoing, Instruments(version=__version__)) as connections,
+        open_outgoing(settings, instruments) as outgoing,
+        open_connections(settings, outgoing, instruments) as connections,
         AirflowApis(connections, outgoing, SystemClock.now) as apis,
     ):
         try:

@@ -125,9 +125,8 @@ class PokeDispatcher:
         try:
             self._attempts.discard(attempt)
             failed = bool(verdicts) and type(verdicts[0]) is Unreachable
-            self._origins.done(
-                attempt.origin, self._clock.monotonic(), timed_out=attempt.expired, failed=failed
-            )
+            timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
+            self._origins.done(attempt.origin, self._clock.monotonic(), timed_out=timed_out, failed=failed)
             if self._stopped:
                 self._poke_ended.set()
             if self._origins.queued:
@@ -173,3 +172,8 @@ class PokeDispatcher:
         with anyio.CancelScope(shield=True):
             while self._attempts:
                 await self.wait_for_end(inf)
+
+
+def _has_no_address(verdict: Verdict) -> bool:
+    """Whether the host name gave no address: it takes as long as a timeout, and is no answer."""
+    return isinstance(verdict, Unreachable) and verdict.reason == "dns"

@@ -4,7 +4,8 @@
 and each answer is bounded (`answer_limits`). `read_body` reads and decodes bodies within a limit.
 `JsonClient` sends requests to the operator's services (token endpoints, secret stores, the identity
 provider, Airflow), and `ServiceClient` is the base of their clients. Probes and webhooks have their
-own sessions. The egress rules themselves are pure and live in `waitd.core.connections.egress`.
+own sessions. `Names` looks host names up for the whole daemon, and `NamesLoop` is the event
+loop that does so for libraries. The egress rules are pure: `waitd.core.connections.egress`.
 """
 
 from waitd.outgoing.bodies import drain_body, read_body
@@ -18,16 +19,26 @@ from waitd.outgoing.errors import (
     find_address_refused,
 )
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
+from waitd.outgoing.lookups import CaresLookup, SystemLookup
+from waitd.outgoing.loop import NamesLoop
+from waitd.outgoing.names import Lookup, LookupFailed, NameNotFound, Names
 
 __all__ = [
     "AddressRefused",
     "AnswerTooLarge",
+    "CaresLookup",
     "HeadTooLarge",
     "InvalidHttp",
     "JsonClient",
     "JsonResponse",
+    "Lookup",
+    "LookupFailed",
+    "NameNotFound",
+    "Names",
+    "NamesLoop",
     "Outgoing",
     "ServiceClient",
+    "SystemLookup",
     "describe_error",
     "drain_body",
     "find_address_refused",

@@ -8,7 +8,7 @@ The hosts that submitters name and those that the operator names have separate p
 import asyncio
 import socket
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,6 +27,8 @@ from waitd.core.connections.egress import (
 )
 from waitd.outgoing.answer_limits import BoundedResponseHandler
 from waitd.outgoing.errors import AddressRefused
+from waitd.outgoing.lookups import CaresLookup
+from waitd.outgoing.names import Names
 
 
 class Outgoing:
@@ -40,7 +42,8 @@ class Outgoing:
     ) -> None:
         """Apply `egress`, by default only the rules that always hold.
 
-        `resolver` makes the DNS resolver, in the running loop; default: the system's.
+        `resolver` returns what looks names up and caches them, in the running loop; default:
+        names of its own.
         """
         self._egress = egress or EgressPolicy()
         self._resolver = resolver
@@ -90,11 +93,17 @@ class Outgoing:
             self._check_address(address[0], address[1], source)
             return socket.socket(family, kind, protocol)
 
-        resolver = self._resolver() if self._resolver else None
-        connector = aiohttp.TCPConnector(socket_factory=make_socket, resolver=resolver, **options)
+        resolver = self._resolver() if self._resolver else self._own_names
+        connector = aiohttp.TCPConnector(
+            socket_factory=make_socket, resolver=resolver, **options | {"use_dns_cache": False}
+        )
         protocol: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
         connector._factory = protocol  # noqa: SLF001 - aiohttp has no public option for it
         return connector
+
+    @cached_property
+    def _own_names(self) -> Names:
+        return Names(CaresLookup())
 
     def _check_address(self, host: str, port: int, source: HostSource) -> None:
         address = ip_address(host.partition("%")[0])

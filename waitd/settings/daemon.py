@@ -220,6 +220,10 @@ class Settings(BaseSettings):
     egress_deny: EgressRules = Field(
         (), description="Networks, addresses and host names (with *.) that are denied as targets."
     )
+    name_lookups: Literal["c-ares", "system"] = Field(
+        "c-ares",
+        description="How host names are looked up. c-ares: by DNS and the hosts file; system: by all that nsswitch.conf names (mDNS, LDAP), in a thread each.",
+    )
     secret_headers: Names = Field(
         ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret"),
         description="Header names (with *) that a wait must not have: secrets belong to a connection.",

@@ -1,0 +1,219 @@
+"""The addresses of host names: looked up once for all who ask, and cached.
+
+One `Names` serves a daemon. A name whose look-up hangs delays only those who ask for that name.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+log = structlog.get_logger(__name__)
+
+#: Bounds of the time for which an answer is used without another look-up, in seconds.
+MIN_TTL, MAX_TTL = 5.0, 3600.0
+#: How long a failed look-up is not repeated, in seconds.
+RETRY_SECONDS = 5.0
+#: How long after its TTL an answer is still used if look-ups fail, in seconds.
+MAX_STALE = 3600.0
+#: How long a look-up may take before those who ask get an error, in seconds.
+LOOKUP_SECONDS = 5.0
+#: How long they wait if there is an answer past its TTL (RFC 8767 names 1.8), in seconds.
+STALE_AFTER = 1.8
+#: How often the files that configure look-ups are checked for changes, in seconds.
+CHECK_SECONDS = 2.0
+#: The most names that are cached.
+MAX_NAMES = 10_000
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+Addresses = Sequence[tuple[socket.AddressFamily, str]]
+
+
+class NameNotFound(socket.gaierror):
+    """The name does not exist."""
+
+    def __init__(self, message: str = "the host name does not exist") -> None:
+        super().__init__(socket.EAI_NONAME, message)
+
+
+class LookupFailed(socket.gaierror):
+    """The name may exist, but no name server gave an address now."""
+
+    def __init__(self, message: str = "the host name could not be looked up") -> None:
+        super().__init__(socket.EAI_AGAIN, message)
+
+
+class Answer(NamedTuple):
+    """The addresses of a name, best first, and for how many seconds they hold."""
+
+    addresses: Addresses
+    ttl: float
+
+
+class Lookup(Protocol):
+    """Looks names up, without a cache.
+
+    Attributes:
+        limit: the most look-ups of unknown names at a time.
+    """
+
+    limit: int
+
+    async def find(self, host: str) -> Answer:
+        """Looks a name up.
+
+        Raises:
+            NameNotFound: there is no such name.
+            LookupFailed: nobody knows now.
+        """
+
+    def has_changed(self) -> bool:
+        """Whether the files that configure look-ups changed since the last call."""
+
+    async def close(self) -> None:
+        """Ends all look-ups."""
+
+
+@dataclass(slots=True)
+class CachedName:
+    """What is known of a name.
+
+    Attributes:
+        addresses: empty if the last look-up gave none.
+        fresh_until: when it is looked up again, monotonic seconds.
+        stale_until: until when the addresses may be used if look-ups fail.
+        error: why there are no addresses.
+        is_stale: whether the addresses are past their TTL because a look-up failed.
+    """
+
+    addresses: Addresses
+    fresh_until: float
+    stale_until: float = 0.0
+    error: type[socket.gaierror] = LookupFailed
+    is_stale: bool = False
+
+
+class Names(AbstractResolver):
+    """The names of a daemon; a resolver for aiohttp's connectors, which need no cache then."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        *,
+        now: Callable[[], float] = monotonic,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Creates the names.
+
+        Args:
+            lookup: looks names up.
+            now: gives monotonic seconds.
+            count: gets the result of each look-up: `found`, `not_found`, `failed`, `stale` (failed,
+                and the last answer is used on) or `refused` (too many at a time).
+        """
+        self._lookup = lookup
+        self._now = now
+        self._count = count
+        self._names: dict[str, CachedName] = {}
+        self._lookups: dict[str, asyncio.Task[None]] = {}
+        #: With those that began before the configuration changed.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next_check = 0.0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Returns the addresses of a name, from the cache if they are fresh.
+
+        Raises:
+            NameNotFound: there is no such name, or it has no address of that family.
+            LookupFailed: nobody knows now, and no last answer is young enough.
+        """
+        addresses = [
+            ResolveResult(hostname=host, host=address, port=port, family=found, proto=0, flags=_NUMERIC)
+            for found, address in await self._addresses(host.lower())
+            if family in {socket.AF_UNSPEC, found}
+        ]
+        if not addresses:
+            raise NameNotFound
+        return addresses
+
+    async def _addresses(self, host: str) -> Addresses:
+        now = self._now()
+        if now >= self._next_check:
+            self._check_files(now)
+        name = self._names.get(host)
+        if name is None or now >= name.fresh_until:
+            usable = name is not None and bool(name.addresses) and now < name.stale_until
+            task = self._lookups.get(host) or self._start(host, known=usable)
+            await asyncio.wait({task}, timeout=STALE_AFTER if usable else LOOKUP_SECONDS)
+            if task.done():
+                name = self._names.get(host)
+            elif not usable:
+                raise LookupFailed("the host name was not found in time")
+        if name is None or not name.addresses:
+            raise LookupFailed if name is None else name.error
+        addresses = name.addresses
+        name.addresses = [*addresses[1:], addresses[0]]  # the next connection begins with another
+        return addresses
+
+    def _start(self, host: str, *, known: bool) -> asyncio.Task[None]:
+        """Starts a look-up. One of a name that was found before is never refused."""
+        if not known and len(self._tasks) >= self._lookup.limit:
+            self._count("refused")
+            raise LookupFailed("too many host names are being looked up")
+        task = self._lookups[host] = asyncio.get_running_loop().create_task(self._look_up(host))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _look_up(self, host: str) -> None:
+        try:
+            name = self._found(await self._lookup.find(host))
+        except socket.gaierror as error:
+            name = self._failed(host, error)
+        if self._lookups.get(host) is asyncio.current_task():
+            del self._lookups[host]
+            self._names.pop(host, None)
+            self._names[host] = name
+            if len(self._names) > MAX_NAMES:
+                del self._names[next(iter(self._names))]
+
+    def _found(self, answer: Answer) -> CachedName:
+        self._count("found")
+        fresh_until = self._now() + min(max(answer.ttl, MIN_TTL), MAX_TTL)
+        return CachedName(answer.addresses, fresh_until, fresh_until + MAX_STALE)
+
+    def _failed(self, host: str, error: socket.gaierror) -> CachedName:
+        now, last = self._now(), self._names.get(host)
+        if isinstance(error, NameNotFound):
+            self._count("not_found")
+            return CachedName((), now + RETRY_SECONDS, error=NameNotFound)
+        if last is None or not last.addresses or now >= last.stale_until:
+            self._count("failed")
+            return CachedName((), now + RETRY_SECONDS)
+        self._count("stale")
+        if not last.is_stale:
+            log.warning("name_is_stale", host=host, why=error.strerror, used_for=last.stale_until - now)
+        return CachedName(last.addresses, now + RETRY_SECONDS, last.stale_until, is_stale=True)
+
+    def _check_files(self, now: float) -> None:
+        """After a change, looks every name up again; what is known serves if that fails."""
+        self._next_check = now + CHECK_SECONDS
+        if self._lookup.has_changed():
+            self._lookups.clear()
+            for name in self._names.values():
+                name.fresh_until = now
+
+    async def close(self) -> None:
+        """Ends all look-ups."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lookup.close()
