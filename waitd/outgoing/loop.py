@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohappyeyeballs import start_connection
 
-from waitd.core.connections.egress import parse_address
+from waitd.core.connections.addresses import parse_address
 from waitd.outgoing.names import Names
 
 #: Seconds after which the next address is tried besides the last (RFC 8305).
