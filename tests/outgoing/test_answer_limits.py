@@ -58,3 +58,29 @@ async def test_a_bomb_is_not_inflated() -> None:
 
 async def test_a_compressed_answer_is_decoded() -> None:
     assert (await request(gzipped(gzip.compress(b'{"a": 1}')))).fields == {"a": 1}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_second_answer_is_not_that_of_the_next_request(at_once: bool) -> None:
+    connections: list[asyncio.StreamWriter] = []
+    answer = OK + b"Content-Length: 1\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if len(connections) == 1:
+            writer.write(answer + b"1" + (answer + b"2" if at_once else b""))
+        else:
+            writer.write(answer + b"3")
+        await reader.read()  # until the client closes the connection
+        writer.close()
+
+    client = JsonClient(Outgoing(), RequestFailedError, max_bytes=100, timeout=10)
+    async with stream_server(serve) as port, client:
+        url = f"http://127.0.0.1:{port}/"
+        assert (await client.request("GET", url, service="the service")).body == 1
+        if not at_once:
+            connections[0].write(answer + b"2")
+            async with asyncio.timeout(10):
+                await connections[0].wait_closed()
+        assert (await client.request("GET", url, service="the service")).body == 3

@@ -1,7 +1,8 @@
 """What an answer may have besides its body, for connections of aiohttp sessions.
 
 aiohttp bounds one header line and the number of headers of one head. It bounds neither the number
-of interim answers, nor chunk extensions, trailers and blank lines.
+of interim answers, nor chunk extensions, trailers and blank lines; and it keeps what arrives on an
+idle connection.
 """
 
 from typing import Any
@@ -49,6 +50,9 @@ class BoundedResponseHandler(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parses received data until the answer exceeds a limit."""
+        if data and self._body is not None and self._body.is_eof():
+            self._close()  # aiohttp would take this data for the answer to the next request
+            return
         rest = data
         while rest and self._awaits_head():
             piece = rest[: min(_PIECE, MAX_HEAD - self._received)]
@@ -75,9 +79,12 @@ class BoundedResponseHandler(ResponseHandler):
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Takes a head from the parser."""
         message, body = data
+        if self._body is not None:
+            self.force_close()  # a second answer belongs to no request
+            return
         if 100 <= message.code < 200 and message.code != 101:
             self._interim += 1
-        elif self._body is None and self._interim <= MAX_INTERIM:
+        elif self._interim <= MAX_INTERIM:
             self._body = body
         if self._interim <= MAX_INTERIM:
             super().feed_data(data, size)
@@ -94,6 +101,9 @@ class BoundedResponseHandler(ResponseHandler):
             self.set_exception(HeadTooLarge("the head is too large"))
         elif not self._body.is_eof():
             self._body.set_exception(AnswerTooLarge("the answer has too many bytes besides its body"))
+        self._close()
+
+    def _close(self) -> None:
         self.force_close()
         if self.transport is not None:
             self.transport.close()
