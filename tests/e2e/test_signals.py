@@ -64,6 +64,33 @@ async def test_signals_end_waits_across_a_kill_and_waits_submitted_later(tmp_pat
         assert (await get_wait(client, running, other, 30))["outcome"]["payload"] is None
 
 
+async def test_expressions_over_types_are_asked_as_submitted_also_after_a_kill(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as client, daemon(tmp_path) as running:
+        params = {"key": "k", "success_when": "type(payload) == map && type(payload.a) in [list, null_type]"}
+        params |= {"message": "string(type(payload.a) == list)", "result": "{'is': type(payload.a) == list}"}
+        typed, plain = [
+            await submit(client, running, kind="signal", params=each) for each in (params, {"key": "k"})
+        ]
+        for source in (
+            "{int: 1}",
+            "timestamp(0).getHours('/dev/stdin') == 0",
+            "payload ==",
+            "timestamp",
+        ):
+            body = {"kind": "signal", "params": {"key": "k", "success_when": source}}
+            async with client.post(f"{running.url}/v1/waits", json=body) as answer:
+                assert answer.status == 422
+                assert [error["pointer"] for error in (await answer.json())["errors"]] == [
+                    "/params/success_when"
+                ]
+        await running.kill()
+        await running.start()
+        await send_signal(client, running, "k", {"a": [1]})
+        assert (await get_wait(client, running, plain, 30))["state"] == "success"
+        outcome = (await get_wait(client, running, typed, 30))["outcome"]
+        assert (outcome["message"], outcome["payload"]) == ("true", {"is": True})
+
+
 async def test_a_signal_makes_a_wait_of_another_kind_poke_at_once(tmp_path: Path) -> None:
     jobs = Jobs()
     async with (

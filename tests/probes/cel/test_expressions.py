@@ -108,6 +108,47 @@ def test_pruning_changes_no_value(source: str, body: Any, value: bool | None) ->
     assert isinstance(evaluated, ErrorValue) if value is None else evaluated is value
 
 
+@pytest.mark.parametrize(
+    ("source", "body", "value"),
+    [
+        ("type(body) == list", [], True),
+        ("type(body) == list", {}, False),
+        ("type(body.a) in [int, double]", {"a": 1.5}, True),
+        ("body.a.exists(x, type(x) == null_type)", {"a": [1, None]}, True),
+        ("type(type(body)) == type", 1, True),
+        ("[1].exists(int, int == body)", 1, True),
+        ("{int: 1} == {} || true", 1, True),
+        ("google.protobuf.NullValue.NULL_VALUE == body", 0, True),
+        ("body.a == 'x'", {"a": "x\0y"}, False),
+        ("body.a.contains('y')", {"a": "x\0y"}, True),
+        ("text.contains('done')", b"\0done", True),
+        ("timestamp(body).getHours('Europe/Berlin') == 1", 0, True),
+        ("timestamp(body).getHours('-03:00') == 21", 0, True),
+    ],
+)
+def test_types_and_odd_values_can_be_asked(source: str, body: Any, value: bool) -> None:
+    assert RESPONSE_ENV.compile(source).evaluate(response(body)) is value
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{int: 1}",
+        "{null: 1}",
+        "timestamp(0).getHours('/etc/localtime') == 0",
+        "timestamp(0).getDayOfWeek('../localtime') == 0",
+        "timestamp(0).getMilliseconds('file:a') == 0",
+        "timestamp(0).getHours(text) == 0",
+        "timestamp(0).getHours('a' + 'b') == 0",
+        "[".ljust(500, "["),
+        "-(" * 400 + "1" + ")" * 400,
+    ],
+)
+def test_what_cannot_be_asked_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match=r".{10}"):
+        RESPONSE_ENV.compile(source)
+
+
 def test_equal_conditions_are_one_object_and_compiled_once() -> None:
     assert conditions("body.one_object == 1") is conditions("body.one_object == 1")
     assert RESPONSE_ENV.compile("body.one_object == 1") is RESPONSE_ENV.compile("body.one_object == 1")
@@ -162,6 +203,9 @@ HEAVY = [
     ("body.map(x, x) == []", b"[" + b"1," * 3000 + b"1]"),
     ("body.all(x, body == body)", b"[" + b"1," * 1000 + b"1]"),
     (f"size({DOUBLING}) == 1", b"x" * 30_000),
+    ("size(['a'].map(x, x + x + x).map(x, x + x + x).map(x, x + x + x).map(x, x + x + x)) == 1", b""),
+    ("[1].map(x, [x, x, x, x, x]).map(x, [x, x, x, x]).map(x, [x, x, x, x]) == []", b""),
+    ("[body.a, body.a] == [] || [" + "body.b, " * 100 + "1] == []", b'{"b": [' + b"1," * 3000 + b"1]}"),
     ("body.a == 1", b'{"a": "' + b"x" * 40_000 + b'"}'),
     ("body.all(x, x > 1)", b"[" + b"1," * 15_000 + b"1]"),
 ]

@@ -165,6 +165,31 @@ async def test_an_answer_without_a_usable_handle(server: JobServer, body: Any) -
     assert answer.message.startswith("The job was submitted")
 
 
+@pytest.mark.parametrize(
+    "handle",
+    [
+        "type(body)",
+        "{'a': type(body)}",
+        "0.0 / 0.0",
+        "{'a': 1.0 / 0.0}",
+        "b'a'",
+        "timestamp(0)",
+        "['aaaaaaaa']" + ".map(x, x + x + x + x)" * 20,
+    ],
+)
+@pytest.mark.parametrize("size", [1, 40_000], ids=["in the loop", "in a worker"])
+async def test_an_answer_whose_handle_is_no_handle(server: JobServer, handle: str, size: int) -> None:
+    answer = await server.submit(response(201, {"pad": "x" * size}), handle=handle)
+    assert isinstance(answer, SubmitWithoutHandle)
+    assert answer.message.startswith("The job was submitted")
+
+
+async def test_a_message_that_needs_too_much_memory_is_left_out(server: JobServer) -> None:
+    message = "['aaaaaaaa']" + ".map(x, x + x + x + x)" * 20
+    answer = await server.submit(response(422), message=f"{message}[0]")
+    assert answer == SubmitRejected("HTTP 422 Unprocessable Entity")
+
+
 async def test_a_refusal_has_the_message_of_the_server(server: JobServer) -> None:
     answer = await server.submit(response(422, {"error": "no such table"}), message="body.error")
     assert answer == SubmitRejected("HTTP 422 Unprocessable Entity: no such table")
