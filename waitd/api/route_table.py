@@ -17,6 +17,7 @@ from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.handlers.events import EVENT_STREAM, LAST_EVENT_ID, EventHandlers
 from waitd.api.handlers.health import METRICS_TYPES, HealthHandlers
 from waitd.api.handlers.keys import KeyHandlers
+from waitd.api.handlers.lists import Lists
 from waitd.api.handlers.signals import SIGNAL_PATH, SignalHandlers
 from waitd.api.handlers.waits import WaitHandlers
 from waitd.api.routing import NO_FIELDS, PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
@@ -84,6 +85,7 @@ _EXAMPLE = {
 
 
 #: The operations that an answer with a wait leads to.
+_A_PAGE = "A page: up to `limit` items, and fewer if they are large."
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("getWait", "listPokes", "cancelWait", "pokeWait", "redeliverWait")
@@ -94,14 +96,15 @@ def route_table(services: Services, docs: DocsHandlers) -> Sequence[ApiRoute]:
     """Builds the handlers over `services`; returns every route, those of `docs` included."""
     submissions = Submissions(services)
     admission = Admission(services.poking)
-    costs = CostHandlers(services)
-    waits = WaitHandlers(services, submissions, admission, costs)
+    lists = Lists()
+    costs = CostHandlers(services, lists)
+    waits = WaitHandlers(services, submissions, admission, costs, lists)
     return (
         *_wait_collection_routes(waits, BatchHandlers(services, submissions, admission)),
         *_single_wait_routes(waits),
         *_signal_routes(SignalHandlers(services)),
-        *_outcome_routes(DeliveryHandlers(services, submissions.sinks), EventHandlers(services)),
-        *_administration_routes(KeyHandlers(services), AuditHandlers(services)),
+        *_outcome_routes(DeliveryHandlers(services, submissions.sinks, lists), EventHandlers(services)),
+        *_administration_routes(KeyHandlers(services, lists), AuditHandlers(services, lists)),
         *_operation_routes(HealthHandlers(services), costs),
         *_docs_routes(docs),
     )
@@ -159,7 +162,8 @@ def _wait_collection_routes(waits: WaitHandlers, batch: BatchHandlers) -> Sequen
             "listWaits",
             "waits",
             "Waits, newest first",
-            (RouteAnswer(200, "A page.", (WaitList,)),),
+            (RouteAnswer(200, _A_PAGE, (WaitList,)),),
+            ("too-many-lists",),
             parameters=queries.WAIT_FILTER,
         ),
     )
@@ -293,7 +297,8 @@ def _outcome_routes(deliveries: DeliveryHandlers, events: EventHandlers) -> Sequ
             "listDeliveries",
             "outcomes",
             "Deliveries, newest first: with `state=dead`, the dead letters",
-            (RouteAnswer(200, "A page.", (DeliveryList,)),),
+            (RouteAnswer(200, _A_PAGE, (DeliveryList,)),),
+            ("too-many-lists",),
             parameters=queries.DELIVERY_FILTER,
         ),
         ApiRoute(
@@ -360,6 +365,7 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             "administration",
             "Every API key, newest first, without its secret",
             (RouteAnswer(200, "All of them.", (KeyList,)),),
+            ("too-many-lists",),
         ),
         ApiRoute(
             "POST",
@@ -382,7 +388,8 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             "listChanges",
             "administration",
             "The changes and who made them, newest first",
-            (RouteAnswer(200, "A page.", (AuditList,)),),
+            (RouteAnswer(200, _A_PAGE, (AuditList,)),),
+            ("too-many-lists",),
             parameters=queries.AUDIT_FILTER,
         ),
     )
@@ -399,7 +406,7 @@ def _operation_routes(health: HealthHandlers, costs: CostHandlers) -> Sequence[A
             "operation",
             "What ended waits cost here, and would have cost in Airflow's modes of waiting",
             (RouteAnswer(200, "Sums, by day, kind or label.", (CostSummary,)),),
-            ("not-found",),
+            ("not-found", "too-many-lists"),
             queries.COST_FILTER,
         ),
         ApiRoute(

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
-from waitd.api.server.bodies import json_response
+from waitd.api.handlers.lists import Lists, Page
 from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
@@ -50,14 +50,18 @@ def log_change(request: web.Request, action: str, result: str) -> None:
 class AuditHandlers:
     """The handler of `GET /v1/audit`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, lists: Lists) -> None:
         self._store = services.store
+        self._lists = lists
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/audit`: a page of entries, newest first, and the token of the next page."""
         query = queries.audit_filter(request.query)
-        entries = await self._store.find_audit(query._replace(limit=query.limit + 1))
-        page = entries[: query.limit]
-        token = queries.page_token(str(page[-1].number)) if len(entries) > query.limit else None
-        changes = [{**stored.entry._asdict(), "at": rfc3339(stored.entry.at)} for stored in page]
-        return json_response({"changes": changes, "next_page_token": token})
+        page = Page(
+            find=lambda before, limit: self._store.find_audit(query._replace(before=before, limit=limit)),
+            key=lambda stored: stored.number,
+            view=lambda stored: {**stored.entry._asdict(), "at": rfc3339(stored.entry.at)},
+            before=query.before,
+            limit=query.limit,
+        )
+        return await self._lists.send_page(request, "changes", page)

@@ -1,16 +1,17 @@
 """The cost of waiting: of one wait for its view, and of ended waits for `GET /v1/cost`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.handlers.lists import Lists
 from waitd.api.problems import refusal
-from waitd.api.server.bodies import json_response
 from waitd.api.services import Services
 from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.core.waits.wait import Progress
@@ -23,7 +24,8 @@ _MODES = tuple((mode, mode.value) for mode in CostMode)
 class CostHandlers:
     """The handler of `/v1/cost`, and the cost of one wait."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, lists: Lists) -> None:
+        self._lists = lists
         self._services = services
         self._meter = services.meter
         self._amounts = None if services.meter is None else _Amounts(services.meter)
@@ -62,17 +64,23 @@ class CostHandlers:
         query = queries.cost_filter(
             request.query, request[PRINCIPAL].visible_namespace, self._meter.labels, today
         )
-        sums = await self._services.store.find_costs(query)
-        return json_response(
-            {
-                "since": query.since,
-                "by": query.by,
-                "currency": self._meter.prices.currency,
-                "rows": [{"name": name, **self._amounts.row(parts)} for name, parts in sums.rows],
-                "more": sums.more,
-                "total": self._amounts.row(sums.total),
-                "overhead": self._amounts.priced(ResourceUsage(0.0, *sums.overhead)),
-            }
+        amounts, sums = self._amounts, await self._services.store.find_costs(query)
+
+        async def rows() -> AsyncGenerator[bytes]:
+            for name, parts in sums.rows:
+                yield orjson.dumps({"name": name, **amounts.row(parts)})
+
+        head = {"since": query.since, "by": query.by, "currency": self._meter.prices.currency}
+        rest = {
+            "more": sums.more,
+            "total": amounts.row(sums.total),
+            "overhead": amounts.priced(ResourceUsage(0.0, *sums.overhead)),
+        }
+        return await self._lists.send(
+            request,
+            orjson.dumps(head)[:-1] + b',"rows":[',
+            rows(),
+            lambda: b"]," + orjson.dumps(rest)[1:],
         )
 
 

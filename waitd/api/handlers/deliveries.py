@@ -8,6 +8,7 @@ from aiohttp import web
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECTS, caller_of
+from waitd.api.handlers.lists import Lists, Page
 from waitd.api.server.bodies import json_response, read_json
 from waitd.api.services import Services
 from waitd.api.submission.sinks import SinkTargets
@@ -20,18 +21,24 @@ from waitd.ports import DeliveryFilter, Redelivered
 class DeliveryHandlers:
     """The handlers of `/v1/deliveries…`."""
 
-    def __init__(self, services: Services, sinks: SinkTargets) -> None:
+    def __init__(self, services: Services, sinks: SinkTargets, lists: Lists) -> None:
         self._store = services.store
+        self._lists = lists
         self._sinks = sinks
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/deliveries`: a page of deliveries, newest first, and the next page's token."""
         query = queries.delivery_filter(request.query, request[PRINCIPAL].visible_namespace)
-        deliveries = await self._store.find_deliveries(replace(query, limit=query.limit + 1))
-        page = deliveries[: query.limit]
-        token = queries.page_token(page[-1].id) if len(deliveries) > query.limit else None
-        items = [delivery_item(delivery, self._sinks) for delivery in page]
-        return json_response({"deliveries": items, "next_page_token": token})
+        page = Page(
+            find=lambda before, limit: self._store.find_deliveries(
+                replace(query, before=before, limit=limit)
+            ),
+            key=lambda delivery: delivery.id,
+            view=lambda delivery: delivery_item(delivery, self._sinks),
+            before=query.before,
+            limit=query.limit,
+        )
+        return await self._lists.send_page(request, "deliveries", page)
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/deliveries:redeliver`: 200 with how many are queued, else 404 or 409."""

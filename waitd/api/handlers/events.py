@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
+from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.services import Services, refuse_while_draining
@@ -20,7 +21,7 @@ from waitd.ports import ApiStore, StoredEvent
 
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
-#: How many outcomes are read at a time; each may have 64 KiB.
+#: How many outcomes are read at a time, at most.
 PAGE_SIZE = 100
 #: How soon a reader whose stream ended should reconnect, in milliseconds.
 RETRY_MILLISECONDS = 1000
@@ -136,17 +137,18 @@ class _Stream:
 
 async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> None:
     """Sends outcomes until the reader leaves, falls behind or missed one, or the daemon drains."""
-    reader = stream.reader
+    reader, limit = stream.reader, min(PAGE_SIZE, FIRST_PART)
     while not stream.ended and not reader.is_behind(store.finished_seq):
         reader.news.clear()
         try:
-            page = await store.events_after(reader.position, namespace, PAGE_SIZE)
+            page = await store.events_after(reader.position, namespace, limit)
         except (NotFound, Unavailable):  # the reader gets the reason when it reconnects
             return
         if page:
             reader.position = page[-1].seq
             if encoded := _encode(page, stream.ids):
                 await stream.send(encoded)
+            limit = min(PAGE_SIZE, next_part(len(page), len(encoded)))
         else:
             reader.live = True
             await stream.wait_for_news()

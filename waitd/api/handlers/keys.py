@@ -3,11 +3,14 @@
 The secret of a key is shown once, in the answer that created it.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from waitd.api.handlers.audit import SUBJECT, caller_of
+from waitd.api.handlers.lists import Lists
 from waitd.api.server.bodies import json_response, read_json, read_no_fields
 from waitd.api.services import Services
 from waitd.api.views import optional_time
@@ -22,7 +25,8 @@ from waitd.ports import NewKey
 class KeyHandlers:
     """The handlers of `/v1/keys…`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, lists: Lists) -> None:
+        self._lists = lists
         self._keyring = services.keyring
         self._now = services.now
 
@@ -38,9 +42,13 @@ class KeyHandlers:
         request[SUBJECT] = created.key.id
         return json_response({**self._view(created.key), "key": created.token}, 201)
 
-    async def find(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler's signature
+    async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/keys`: all keys, newest first; their number is bounded."""
-        return json_response({"keys": [self._view(key) for key in self._keyring.every()]})
+        return await self._lists.send(request, b'{"keys":[', self._encoded(), lambda: b"]}")
+
+    async def _encoded(self) -> AsyncGenerator[bytes]:
+        for key in self._keyring.every():
+            yield orjson.dumps(self._view(key))
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/keys/{id}:revoke`: 200 with the key; it is refused from now on."""

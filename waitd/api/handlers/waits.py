@@ -1,19 +1,18 @@
 """Waits over HTTP: submit, show and list them; cancel, poke and redeliver one."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import anyio
-import orjson
 from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.costs import CostHandlers
+from waitd.api.handlers.lists import Lists, Page
 from waitd.api.problems import ProblemError, refusal
-from waitd.api.server.bodies import Turns, json_response, read_body, read_no_fields
+from waitd.api.server.bodies import json_response, read_body, read_no_fields
 from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
@@ -37,11 +36,13 @@ class WaitHandlers:
         submissions: Submissions,
         admission: Admission,
         costs: CostHandlers,
+        lists: Lists,
     ) -> None:
         self._services = services
         self._submissions = submissions
         self._admission = admission
         self._costs = costs
+        self._lists = lists
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits`: 201 once the wait is on disk, 200 for the same key and body again."""
@@ -118,24 +119,16 @@ class WaitHandlers:
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
         query = queries.wait_filter(request.query, request[PRINCIPAL].visible_namespace)
-        one_more, store = replace(query, limit=query.limit + 1), self._services.store
-        waits: Sequence[StoredWait | UnreadableWait] = (
-            await store.find_unreadable(one_more) if query.state == UNREADABLE else await store.find(one_more)
+        store = self._services.store
+        find = store.find_unreadable if query.state == UNREADABLE else store.find
+        page: Page[StoredWait | UnreadableWait] = Page(
+            find=lambda before, limit: find(replace(query, before=before, limit=limit)),
+            key=lambda wait: wait.id,
+            view=lambda wait: unreadable_view(wait) if isinstance(wait, UnreadableWait) else self._view(wait),
+            before=query.before,
+            limit=query.limit,
         )
-        page = waits[: query.limit]
-        token = queries.page_token(page[-1].id) if len(waits) > query.limit else None
-        encoded = b",".join(await self._encode_each(page))
-        return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
-
-    async def _encode_each(self, waits: Sequence[StoredWait | UnreadableWait]) -> Sequence[bytes]:
-        """Encodes a page, which may hold megabytes, and yields to the event loop between waits."""
-        turns, encoded = Turns(), []
-        for wait in waits:
-            view = unreadable_view(wait) if isinstance(wait, UnreadableWait) else self._view(wait)
-            encoded.append(orjson.dumps(view))
-            if turns.over():
-                await turns.next_turn()
-        return encoded
+        return await self._lists.send_page(request, "waits", page)
 
     async def pokes(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""

@@ -41,11 +41,17 @@ async def find_audit(
         (audit.c.action, filter_.action),
         (audit.c.subject, filter_.subject),
     )
-    query = select(audit).where(*conditions).order_by(audit.c.number.desc()).limit(filter_.limit)
-    if filter_.before is not None:
-        query = query.where(audit.c.number < filter_.before)
-    rows = await Statement(query).fetch_all(connection)
-    return list(unreadable.readable("audit", rows, _audit_entry))
+    newest_first = select(audit).where(*conditions).order_by(audit.c.number.desc())
+    result: list[StoredAuditEntry] = []
+    before = filter_.before
+    while wanted := filter_.limit - len(result):  # what is unreadable must not end a page
+        query = newest_first if before is None else newest_first.where(audit.c.number < before)
+        rows = await Statement(query.limit(wanted)).fetch_all(connection)
+        result += unreadable.readable("audit", rows, _audit_entry)
+        if len(rows) < wanted:
+            break
+        before = rows[-1][0]
+    return result
 
 
 def _audit_entry(row: tuple[Any, ...]) -> StoredAuditEntry:
