@@ -169,6 +169,11 @@ class Instruments:
         self.waits_finished = Counter(
             "waitd_waits_finished", "Finished waits.", ["kind", "state"], registry=r
         )
+        self.database_lost = Gauge(
+            "waitd_database_lost",
+            "1 if the database's files were deleted or exchanged under the daemon, else 0.",
+            registry=r,
+        )
         self.unreadable_waits = Gauge(
             "waitd_unreadable_waits", "Waits in the store that cannot be read and are set aside.", registry=r
         )

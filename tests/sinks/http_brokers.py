@@ -118,7 +118,7 @@ class Webhook(Broker):
         lines = [json.loads(line) for line in self.server.received.read_text().splitlines()]
         return [
             ReceivedMessage(
-                line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["webhook-id"]}
+                line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["waitd-delivery-id"]}
             )
             for line in lines
             if line["path"] == f"/{name}"

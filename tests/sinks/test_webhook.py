@@ -104,7 +104,8 @@ async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, re
     assert request.headers["content-type"] == "application/cloudevents+json"
     assert request.headers["content-length"] == str(len(EVENT))
     assert request.headers["x-team"] == "data"
-    assert request.headers["webhook-id"] == "d1"
+    assert request.headers["webhook-id"] == "w1"
+    assert request.headers["waitd-delivery-id"] == "d1"
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
     assert "webhook-signature" not in request.headers
 
@@ -155,7 +156,8 @@ async def test_a_connection_supplies_address_and_credentials(
     assert request.headers["authorization"] == "Basic " + base64.b64encode(b"user:pw").decode()
     assert request.headers["x-org"] == "from the connection"
     assert request.headers["x-team"] == "data"
-    assert request.headers["webhook-id"] == "d1"
+    assert request.headers["webhook-id"] == "w1"
+    assert request.headers["waitd-delivery-id"] == "d1"
     assert "never sent" not in repr(request)
 
 

@@ -229,7 +229,9 @@ async def test_the_migration_indexes_waits_that_are_waiting(database: Path) -> N
         await ended(store, sinks=[sink("over")])
         waiting = await add_one(store, sinks=[sink("z", "webhook"), sink("b"), sink("a"), sink("b")])
     with closing(sqlite3.connect(database)) as plain:
-        plain.executescript("DROP TABLE airflow_waits; UPDATE alembic_version SET version_num = '0005'")
+        plain.executescript(
+            "DROP TABLE airflow_waits; DROP TABLE instance; UPDATE alembic_version SET version_num = '0005'"
+        )
     async with opened(database) as store:
         assert await store.airflow_connections() == ["a", "b"]
         assert await airflow_waits(store, "b", limit=1) == [waiting.id]

@@ -13,6 +13,7 @@ from waitd.api import ApiRunner, Certificate, Limits, Services, Throttle, TlsSit
 from waitd.app.auth import ApiGuard
 from waitd.app.engine import Engine
 from waitd.app.parts import Parts
+from waitd.core.errors import StoreUnusable
 from waitd.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,8 @@ class Daemon:
     @property
     def store_error(self) -> str:
         """Why the last write failed; empty if it succeeded."""
-        return "its last write failed; the log says why" if self.engine.store.failing else ""
+        store = self.engine.store
+        return store.loss or ("its last write failed; the log says why" if store.failing else "")
 
     @property
     def refused_outcomes(self) -> int:
@@ -97,6 +99,8 @@ class Daemon:
                     tasks.cancel_scope.cancel()
         finally:
             await runner.cleanup()
+        if self.engine.store.loss:
+            raise StoreUnusable(f"the database was lost while the daemon ran: {self.engine.store.loss}")
 
     async def _listen(self) -> web.AppRunner:
         settings = self._settings

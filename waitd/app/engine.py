@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 #: The garbage collector ignores the waits held so far each time their number grows by half and
 #: this.
 FREEZE_STEP = 10_000
+#: How often the database's files are looked at, in seconds; three calls of stat(2).
+WATCH_SECONDS = 1.0
 
 
 class Engine(StoreListener):
@@ -246,6 +248,7 @@ class Engine(StoreListener):
             "S3 events": None if self._s3_events is None else self._s3_events.run,
             "deliverer": self.deliverer.run,
             "maintenance": self.maintenance.run,
+            "database files": self._watch_files,
             "airflow sweep": self._sweep_airflow,
             "meter": None if self.meter is None else self.meter.run,
             "load": self._load,
@@ -253,6 +256,13 @@ class Engine(StoreListener):
         for name, loop in loops.items():
             if loop is not None:
                 tasks.start_soon(loop, name=name)
+
+    async def _watch_files(self) -> None:
+        """Notices files that are deleted or exchanged while nothing is written."""
+        while True:
+            await self.store.check_files()
+            self.instruments.database_lost.set(bool(self.store.loss))
+            await self.clock.sleep(WATCH_SECONDS)
 
     async def _load(self) -> None:
         """Holds the store's waiting waits, page by page; pokes begin during the read."""

@@ -30,8 +30,10 @@ GC_THRESHOLDS = (5_000, 20, 100)
 
 
 @asynccontextmanager
-async def open_daemon(settings: Settings) -> AsyncIterator[Daemon]:
+async def open_daemon(settings: Settings, *, adopt_copy: bool = False) -> AsyncIterator[Daemon]:
     """A daemon that is assembled and does not run yet.
+
+    `adopt_copy`: it may use a copy of a database beside its original.
 
     Raises:
         WaitdError: the store cannot be opened, e.g. because another daemon holds it; or no caller
@@ -42,6 +44,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[Daemon]:
         parts = await stack.enter_async_context(open_parts(settings, instruments))
         database = await Database.open(settings.store_url)
         stack.push_async_callback(database.close)
+        await database.claim(adopt_copy=adopt_copy)
         engine = Engine(settings, database, parts, instruments)
         stack.push_async_callback(engine.store.close)
         _warn_if_ephemeral(settings, instruments)
@@ -90,11 +93,11 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
     """Runs a daemon until SIGTERM or SIGINT; returns the process's exit code."""
 
     async def main() -> None:
-        async with open_daemon(settings) as daemon:
+        async with open_daemon(settings, adopt_copy=adopt_copy) as daemon:
             await daemon.run()
 
     try:

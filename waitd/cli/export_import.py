@@ -87,9 +87,12 @@ def export(
 
     if offline:
         from waitd.core.errors import WaitdError
+        from waitd.log import configure
 
+        settings = load_settings(config)
+        configure(level=settings.log_level, log_format=settings.log_format)  # to standard error
         try:
-            asyncio.run(_for_each(stored_waits(load_settings(config), state), write))
+            asyncio.run(_for_each(stored_waits(settings, state), write))
         except (WaitdError, OSError) as error:
             fail(f"cannot read the database: {error}")
     else:

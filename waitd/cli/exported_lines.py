@@ -51,8 +51,9 @@ async def stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mappin
             async with database.reading() as connection:
                 after = await wait_queries.scrub(connection, after, PAGE, unreadable)
         async with database.reading() as connection:
-            for found in await unreadable_queries.find(connection, WaitFilter(limit=sys.maxsize), unreadable):
-                yield {**found._asdict(), "state": UNREADABLE}
+            raw = await unreadable_queries.find(connection, WaitFilter(limit=sys.maxsize), unreadable)
+        for found in raw:
+            yield {**found._asdict(), "state": UNREADABLE}
     finally:
         await database.close()
 

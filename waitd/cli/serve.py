@@ -19,6 +19,13 @@ def serve(
         Path | None,
         typer.Option(help="Directory of the SQLite database. (default: ~/.local/state/waitd)", metavar="DIR"),
     ] = None,
+    adopt_copy: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-copy",
+            help="Use a database that is a copy and whose original still exists. Both deliver every outcome.",
+        ),
+    ] = False,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C. It then finishes work in progress and exits with 0.
 
@@ -30,7 +37,7 @@ def serve(
     from waitd.app import serve as run
 
     gc.enable()
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(settings, adopt_copy=adopt_copy))
 
 
 def register(app: typer.Typer) -> None:

@@ -254,11 +254,12 @@ class WebhookSink:
         timestamp = int(self._now())
         headers = {
             "content-type": EVENT_CONTENT_TYPE,
-            "webhook-id": item.id,
+            "webhook-id": item.wait_id,
+            "waitd-delivery-id": item.id,
             "webhook-timestamp": str(timestamp),
         }
         if keys:
-            headers["webhook-signature"] = sign_webhook(keys, item.id, timestamp, item.event)
+            headers["webhook-signature"] = sign_webhook(keys, item.wait_id, timestamp, item.event)
         return headers
 
     def _receipt(self, status: int, headers: Mapping[str, str]) -> Receipt:

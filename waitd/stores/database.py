@@ -1,24 +1,28 @@
 """The SQLite file: its lock, connections and migrations, and which errors are temporary."""
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
+import structlog
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreUnavailable, StoreUnusable
+from waitd.stores.instance import claim
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
 from waitd.stores.schema import EVENT_SECRET
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
+from waitd.stores.sqlite.file_watch import FileWatch
 from waitd.stores.unreadable import UnreadableRows
+
+log = structlog.get_logger(__name__)
 
 #: How long a statement waits while another program holds the file's lock, in seconds. Short: the
 #: caller gets an error and tries again.
@@ -64,6 +68,8 @@ class Database:
         finished_seq: the number of the last event when the database was opened.
         event_secret: the secret drawn when the database was created.
         unreadable: the rows that could not be read.
+        loss: what happened to the files under the daemon, in a sentence; "" if nothing. Once it is
+            set, nothing is written any more.
     """
 
     def __init__(self, path: str, lock: FileLock | None) -> None:
@@ -78,6 +84,9 @@ class Database:
         self.finished_seq = 0
         self.event_secret = 0
         self.unreadable = UnreadableRows()
+        self.loss = ""
+        self._watch: FileWatch | None = None
+        self._rescued = False
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -100,10 +109,53 @@ class Database:
             async with database.reading() as connection:
                 database.finished_seq = await event_log.last_finished_seq(connection)
                 database.event_secret = await event_log.watermark(connection, EVENT_SECRET)
-        except BaseException:
+            if not database._in_memory:
+                database._watch = FileWatch(Path(path))
+        except BaseException as error:
             await database.close()
+            if isinstance(error, OSError):
+                raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
             raise
         return database
+
+    async def claim(self, *, adopt_copy: bool) -> None:
+        """Records that a daemon uses the file here; one that is only read is not claimed.
+
+        Raises:
+            StoreUnusable: the file is a copy beside its original, and not `adopt_copy`.
+        """
+        if not self._in_memory:
+            await (await self._open_writer()).run(claim, self._path, adopt_copy)
+
+    async def check_files(self) -> None:
+        """Looks whether the files are still there; if not, saves what still can be saved."""
+        self._find_loss()
+        if not self.loss or self._watch is None or self._rescued:
+            return
+        self._rescued = True
+        if self._watch.is_unmoved():  # only its log was deleted: SQLite still has it open
+            with suppress(sqlite3.Error):
+                await (await self._open_writer()).fetch_all("PRAGMA wal_checkpoint(PASSIVE)")
+                log.info("database_rescued", saved="what was accepted until now is in the database's file")
+
+    def _find_loss(self) -> None:
+        if self.loss or self._watch is None or not (loss := self._watch.find_loss()):
+            return
+        self.loss = loss
+        log.error(
+            "database_lost",
+            reason=loss,
+            consequence="nothing more is accepted or stored until the daemon is restarted",
+            remedy="save the waits with `waitd export`, put the file back or mend the mount, restart the daemon",
+        )
+
+    def _check_files(self) -> None:
+        """Raises StoreUnavailable if the files were exchanged: a write would be lost."""
+        self._find_loss()
+        if self.loss:
+            raise StoreUnavailable(
+                f"{self.loss}; an operator has to mend it and restart the daemon (see its log)"
+            )
 
     async def _migrate(self) -> None:
         try:
@@ -132,8 +184,10 @@ class Database:
         async with self._turn:
             writer = await self._open_writer()
             try:
+                self._check_files()
                 writer.defer(_BEGIN)
                 yield writer
+                self._check_files()
                 await writer.fetch_all("COMMIT")
             except BaseException:
                 await self._roll_back(writer)
@@ -175,6 +229,8 @@ class Database:
             return await self._open_writer()
         if self._idle_readers:
             return self._idle_readers.pop()
+        if self.loss:
+            raise StoreUnavailable(f"{self.loss}; only what is open already can be read")
         return await ConnectionThread.open(partial(_connect, self._path))
 
     @asynccontextmanager
@@ -238,12 +294,9 @@ def _lock_file(path: Path) -> FileLock:
     """Creates the file and its directory, readable by their owner only, and locks the file."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock.acquire(path)
-        # SQLite would create it readable by others; its side files copy the file's rights.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return FileLock.acquire(path)
     except OSError as error:
         raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
-    return lock
 
 
 def _connect(path: str) -> sqlite3.Connection:

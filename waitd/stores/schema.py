@@ -116,6 +116,15 @@ signals = Table(
     Column("received_at", Float, nullable=False),
 )
 
+#: One row: the id of this database, how often a daemon has used it, and where it was then.
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("starts", Integer, nullable=False),
+    Column("place", Text),
+)
+
 #: Numbers that are kept when the rows that they came from are deleted.
 watermarks = Table(
     "watermarks",

@@ -110,6 +110,15 @@ class Store(StoreReads):
         return self._database.event_secret
 
     @property
+    def loss(self) -> str:
+        """What happened to the database's files under the daemon; "" if nothing."""
+        return self._database.loss
+
+    async def check_files(self) -> None:
+        """Looks whether the database's files are still those that were opened."""
+        await self._database.check_files()
+
+    @property
     def failing(self) -> bool:
         """Whether the last write failed."""
         return self._writer.failing

@@ -181,7 +181,11 @@ class Writer:
 
     async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
         damaged = is_damage(error)
-        if isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
+        if isinstance(error, StoreUnavailable):  # the files were lost, which is logged
+            self.failing = True
+            for command in group:
+                _answer(command, error)
+        elif isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
             self._refuse(group, error)
         elif len(group) > 1:  # one command is defective; each is written by itself
             for command in group:

@@ -32,7 +32,6 @@ def _raw() -> str:
 
 
 _RAW = _raw()
-_NAMES = tuple(waits.c.keys())
 
 
 async def find(
@@ -83,7 +82,7 @@ async def _read(
         return [unreadable_wait(row_id, describe_error(damage), {})]
     found = []
     for row in rows:
-        columns = dict(zip(_NAMES, zip(row[::2], row[1::2], strict=True), strict=True))
+        columns = dict(zip(WaitRow._fields, zip(row[::2], row[1::2], strict=True), strict=True))
         try:
             decode_wait(WaitRow._make(_decoded(columns)))
         except DECODE_ERRORS as still:

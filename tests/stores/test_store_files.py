@@ -1,0 +1,160 @@
+"""Files that are deleted, exchanged or copied under the store, or beside it."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from store_values import add_one, ending, new_wait, opened, url_of
+from structlog.testing import capture_logs
+
+from waitd.core.errors import StoreUnavailable, StoreUnusable
+from waitd.ports import WaitFilter
+from waitd.stores import Database, Store
+
+
+def side(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)
+
+
+def rename(path: Path, target: Path) -> None:
+    path.rename(target)
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def exchange(database: Path) -> None:
+    """Puts a copy in the file's place, as a careless restore does."""
+    shutil.copy(database, side(database, ".copy"))
+    side(database, ".copy").rename(database)
+
+
+def exchange_directory(database: Path) -> None:
+    database.parent.rename(database.parent.with_name("old"))
+    shutil.copytree(database.parent.with_name("old"), database.parent)
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "the log is deleted": lambda database: side(database, "-wal").unlink(),
+    "the file is deleted": Path.unlink,
+    "the file is renamed": lambda database: database.rename(side(database, ".old")),
+    "the file is exchanged": exchange,
+    "the lock file is deleted": lambda database: side(database, ".lock").unlink(),
+    "the lock file is exchanged": lambda database: exchange(side(database, ".lock")),
+    "the directory is moved": lambda database: database.parent.rename(database.parent.with_name("old")),
+    "the directory is replaced": exchange_directory,
+    "the directory is deleted": lambda database: shutil.rmtree(database.parent),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_no_write_is_accepted_after_a_file_is_lost(loss: str, store: Store, database: Path) -> None:
+    wait = await add_one(store)
+    with capture_logs() as logs:
+        LOSSES[loss](database)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match=f"{database.parent}.*restart"):
+                await store.insert([new_wait()])
+            with pytest.raises(StoreUnavailable):
+                await store.finish(ending(wait))
+            with pytest.raises(StoreUnavailable):
+                await store.check_writable()
+            await store.check_files()
+    assert [line["event"] for line in logs].count("database_lost") == 1
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["database_lost"]
+    assert store.loss
+    assert [found.id for found in await store.find(WaitFilter())] == [wait.id], "an export can still save it"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_look_notices_a_loss_without_a_write(loss: str, store: Store, database: Path) -> None:
+    await store.check_files()
+    assert not store.loss
+    LOSSES[loss](database)
+    await store.check_files()
+    assert store.loss
+
+
+async def test_what_was_accepted_before_its_log_was_deleted_is_saved(store: Store, database: Path) -> None:
+    waits = [await add_one(store) for _ in range(3)]
+    side(database, "-wal").unlink()
+    await store.check_files()
+    with closing(sqlite3.connect(f"{database.as_uri()}?immutable=1", uri=True)) as other:
+        ids = [wait_id for (wait_id,) in other.execute("SELECT id FROM waits ORDER BY id")]
+    assert ids == [wait.id for wait in waits]
+
+
+async def test_an_exchanged_file_is_not_written(store: Store, database: Path) -> None:
+    await add_one(store)
+    exchange(database)
+    before = content(database)
+    with pytest.raises(StoreUnavailable):
+        await store.insert([new_wait()])
+    await store.check_files()
+    await store.close()
+    assert content(database) == before
+
+
+async def test_a_second_store_is_refused_even_if_the_lock_file_was_deleted(
+    store: Store, database: Path
+) -> None:
+    side(database, ".lock").unlink()
+    with pytest.raises(StoreUnusable, match="is in use by another waitd"):
+        await Database.open(url_of(database))
+    assert not store.failing
+
+
+async def claimed(path: Path, *, adopt_copy: bool = False) -> str:
+    """Opens and claims a database as a daemon does; returns its instance id."""
+    database = await Database.open(url_of(path))
+    try:
+        await database.claim(adopt_copy=adopt_copy)
+    finally:
+        await database.close()
+    with closing(sqlite3.connect(path)) as connection:
+        ((instance_id,),) = connection.execute("SELECT id FROM instance").fetchall()
+    return str(instance_id)
+
+
+async def test_a_copy_beside_its_original_is_refused_until_it_is_adopted(database: Path) -> None:
+    original = await claimed(database)
+    copy = database.parent.parent / "copy.db"
+    shutil.copy(database, copy)
+    with pytest.raises(StoreUnusable, match=f"{copy} is a copy of {database}.*--adopt-copy"):
+        await claimed(copy)
+    adopted = await claimed(copy, adopt_copy=True)
+    assert adopted != original
+    assert await claimed(copy) == adopted, "once is enough"
+    assert await claimed(database) == original
+
+
+async def test_a_moved_database_is_used_and_said_to_have_moved(database: Path) -> None:
+    original = await claimed(database)
+    moved = database.parent.parent / "moved.db"
+    rename(database, moved)
+    with capture_logs() as logs:
+        assert await claimed(moved) == original
+    assert [line["last_used_at"] for line in logs if line["event"] == "database_moved"] == [str(database)]
+    with capture_logs() as logs:
+        assert await claimed(moved) == original
+    assert not [line for line in logs if line["event"] == "database_moved"]
+
+
+async def test_a_restore_in_place_of_the_original_is_used(database: Path) -> None:
+    original = await claimed(database)
+    copy = side(database, ".copy")
+    shutil.copy(database, copy)
+    rename(copy, database)
+    assert await claimed(database) == original
+
+
+async def test_a_database_that_is_only_read_is_not_claimed(database: Path) -> None:
+    await claimed(database)
+    copy = database.parent.parent / "copy.db"
+    shutil.copy(database, copy)
+    async with opened(copy) as store:
+        assert await store.find(WaitFilter()) == []
