@@ -271,6 +271,8 @@ class HostileServer:
         self.kinds[answer.kind] += 1
         try:
             for part in answer.parts:
+                if writer.is_closing():
+                    return
                 if isinstance(part, bytes):
                     writer.write(part)
                     await writer.drain()
