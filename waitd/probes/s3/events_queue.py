@@ -93,7 +93,9 @@ class S3EventQueue:
         answer = await self._call(
             "ReceiveMessage", MaxNumberOfMessages=MAX_MESSAGES, WaitTimeSeconds=LONG_POLL
         )
-        messages = answer.get("Messages") or ()
+        messages = answer.get("Messages") or []
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise S3EventQueueError("The response is not one of SQS.")
         for message in messages:
             self._handle(message.get("Body"))
         if messages:
