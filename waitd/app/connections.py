@@ -27,7 +27,7 @@ from waitd.outgoing import CaresLookup, Lookup, Names, NamesLoop, Outgoing, Syst
 from waitd.settings import Settings
 
 #: How names are looked up, by the values of the setting `name_lookups`.
-_LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": SystemLookup}
+LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": SystemLookup}
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def open_outgoing(settings: Settings, instruments: Instruments) -> AsyncIt
     The libraries of databases and brokers use the same names, if the loop is a `NamesLoop`.
     """
     names = Names(
-        _LOOKUPS[settings.name_lookups](),
+        LOOKUPS[settings.name_lookups](),
         count=lambda result: instruments.name_lookups.labels(result).inc(),
     )
     private = is_loopback(settings.host)

@@ -1,6 +1,7 @@
 """The requests that the probe sends and the verdicts of the client's errors, without a server."""
 
 import asyncio
+import socket
 import ssl
 from functools import partial
 from typing import Any
@@ -137,6 +138,7 @@ KEY = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
         (aiohttp.ClientConnectorError(KEY, OSError(113, "x")), "no_route"),
         (aiohttp.ClientConnectorError(KEY, OSError(24, "x")), "connection_failed"),
         (aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "x")), "dns"),
+        (socket.gaierror(-2, "x"), "dns"),
         (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] x")), "tls"),
         (aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("x")), "tls"),
         (aiohttp.ServerDisconnectedError(), "disconnected"),

@@ -4,6 +4,7 @@ The messages are stable and quote nothing of the request.
 """
 
 import errno
+import socket
 import ssl
 
 import aiohttp
@@ -39,6 +40,7 @@ _BY_NUMBER = {
 #: The first match counts; several of these types are OSErrors, too.
 _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
     (aiohttp.ClientConnectorDNSError, _DNS),
+    (socket.gaierror, _DNS),  # as drivers of databases raise it
     (aiohttp.ServerDisconnectedError, _DISCONNECTED),
     (AnswerTooLarge, _TOO_LARGE),
     (aiohttp.ClientPayloadError, _TRUNCATED),

@@ -1,0 +1,13 @@
+"""Runs `waitd serve` with the name server whose address is in `TEST_NAME_SERVER`."""
+
+import os
+
+from waitd.app import connections
+from waitd.cli import main
+from waitd.outgoing import CaresLookup
+
+server = {"servers": [os.environ["TEST_NAME_SERVER"]]}
+connections.LOOKUPS = {"c-ares": lambda: CaresLookup(server)}
+
+if __name__ == "__main__":
+    main()
