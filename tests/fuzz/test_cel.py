@@ -32,8 +32,9 @@ from waitd.probes.http.submit import submit_request
 from waitd.probes.presets.evaluation import LANGUAGE, AnswerRule, JobSources, shared_job_conditions
 from waitd.probes.s3.params import key_target
 from waitd.probes.signal import SIGNAL_ENV, SignalProbe, evaluate_signals
-from waitd.probes.sql.evaluation import ROWS_ENV, SelectedRows, evaluate_rows
+from waitd.probes.sql.evaluation import ROWS_ENV, evaluate_rows
 from waitd.probes.sql.params import sql_target
+from waitd.probes.sql.rows import SelectedRows
 from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
 from waitd.probes.submit.plan import HANDLE_ENV
 from waitd.stores.codec import decode_progress, encode_progress

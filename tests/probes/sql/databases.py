@@ -71,6 +71,26 @@ class Server:
             self._process.send_signal(signum)
             self._process.wait(60)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Its processes hang in this block."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        for child in self._backends():
+            os.kill(child, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
+            for child in self._backends():
+                os.kill(child, signal.SIGCONT)
+
+    def _backends(self) -> list[int]:
+        """The processes that it started; PostgreSQL's are no group."""
+        assert self._process is not None
+        pid = self._process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def connection(self, conn_type: str, **more: Any) -> Connection:
         fields = {"host": "127.0.0.1", "login": LOGIN, "password": PASSWORD} | more
         return Connection("db", conn_type, port=self.port, schema="jobs", **fields)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,17 @@ from waitd.probes.sql.probe import SqlProbe
 DATABASES = ("postgres", "mysql", "sqlite")
 all_databases = pytest.mark.parametrize("database", DATABASES, indirect=True)
 database_servers = pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+
+#: One instruction of SQLite that takes hours.
+INSTR = (
+    "SELECT instr(replace(hex(zeroblob(1000000)), '00', 'aa'),"
+    " replace(hex(zeroblob(500000)), '00', 'aa') || 'b') * 0"
+)
+
+
+def children(pid: int) -> set[int]:
+    """Returns the processes that another one started, and that have not ended."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 @dataclass

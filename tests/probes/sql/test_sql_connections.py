@@ -1,5 +1,6 @@
 """The connections of the kind `sql`: logins, TLS, unavailable servers, and unusable connections."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,23 @@ async def test_tls_is_used_and_verified(
     assert isinstance(verdict, Success if succeeds else Unreachable), verdict
     if isinstance(verdict, Unreachable):
         assert verdict.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), verdict
+
+
+@database_servers
+async def test_a_server_that_hangs_delays_no_end(database: Database, request: pytest.FixtureRequest) -> None:
+    """Neither a running poke nor an idle connection is waited for."""
+    server: Postgres | MariaDb = request.getfixturevalue(
+        "postgres" if database.name == "postgres" else "mariadb"
+    )
+    async with SqlProbe(ScriptedConnections([database.connection])) as probe:
+        target = probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="default")
+        first = await asyncio.gather(*(probe.poke([Poked(target)]) for _ in range(3)))
+        assert all(isinstance(verdict, Success) for [verdict] in first)
+        with server.paused():
+            hanging = [asyncio.create_task(probe.poke([Poked(target)])) for _ in range(2)]
+            assert (await asyncio.wait(hanging, timeout=0.3))[1]
+            async with asyncio.timeout(5):
+                for task in hanging:
+                    task.cancel()
+                await asyncio.wait(hanging)
+                await probe.__aexit__()

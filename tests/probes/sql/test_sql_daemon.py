@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import aiohttp
 import pytest
 from daemon import Daemon, daemon, get_wait, submit, until
 from databases import PASSWORD, Postgres
+from sql_pokes import INSTR, children
 
 pytestmark = pytest.mark.slow
 LOADED = "SELECT id, state FROM loads WHERE state = :state ORDER BY id"
@@ -97,3 +100,30 @@ async def test_many_waits_share_few_connections(
     await until(poked, what="two pokes each")
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waitd'"
     assert 1 <= int(postgres.sql(count)) <= 4
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_statement_that_nothing_ends_delays_neither_the_api_nor_the_end(
+    tmp_path: Path, client: aiohttp.ClientSession, signum: signal.Signals
+) -> None:
+    (tmp_path / "jobs.db").touch()
+    jobs = json.dumps({"conn_type": "sqlite", "host": f"{tmp_path}/jobs.db"})
+    async with daemon(tmp_path / "state", AIRFLOW_CONN_WAREHOUSE=jobs, WAITD_DRAIN_TIMEOUT="1") as running:
+        waits = [wait_on(sql=f"{INSTR} + {n}", request_timeout=8) for n in range(4)]
+        await asyncio.gather(*(submit(client, running, wait) for wait in waits))
+        assert running.process is not None
+        daemon_pid = running.process.pid
+        await until(lambda: len(children(daemon_pid)) >= 1, 20)
+        workers = children(daemon_pid)
+        latencies: list[float] = []
+        for _ in range(100):
+            started = time.monotonic()
+            async with client.get(f"{running.url}/livez") as response:
+                assert response.status == 200
+            latencies.append(time.monotonic() - started)
+        assert sorted(latencies)[98] < 0.25
+        started = time.monotonic()
+        await running.kill(signum)
+        assert time.monotonic() - started < 10
+        # A worker outlives no time limit, even if nobody is left to kill it.
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)

@@ -24,6 +24,10 @@ SEVERAL = [
     "EXPLAIN ANALYZE DELETE FROM loads",
     "SET @x = 1",
     "ROLLBACK",
+    "BEGIN",
+    "-- nothing",
+    ";",
+    " ",
     "SAVEPOINT x",
 ]
 MORE = {
@@ -68,6 +72,7 @@ MORE = {
         "DETACH main",
         "CREATE TEMP TABLE other AS SELECT 1",
         "ANALYZE",
+        "REINDEX",
         "EXPLAIN DELETE FROM loads",
     ],
 }  # fmt: skip

@@ -3,10 +3,11 @@
 import asyncio
 import resource
 from collections.abc import Callable
+from math import inf
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_process
-from anyio.lowlevel import checkpoint
+from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
+from anyio.lowlevel import RunVar, checkpoint
 
 #: How many worker processes a probe uses at a time.
 WORKERS = 2
@@ -32,7 +33,59 @@ async def run_in_worker(function: Callable[..., _Result], *args: Any, limiter: C
         anyio.BrokenWorkerProcess, MemoryError: the function needed more memory than a worker has.
     """
     await checkpoint()
-    return await to_process.run_sync(_limit_memory, function, *args, cancellable=True, limiter=limiter)
+    async with limiter:
+        workers = _workers.get(None)
+        if workers is None:
+            workers = _Workers()
+            _workers.set(workers)
+        await workers.reserve(function)
+        try:
+            result = await to_process.run_sync(
+                _limit_memory, function, *args, cancellable=True, limiter=workers.unlimited
+            )
+        except (asyncio.CancelledError, BrokenWorkerProcess):
+            raise  # the worker is gone
+        except BaseException:
+            workers.idle += 1
+            raise
+        workers.idle += 1
+        return result
+
+
+class _Workers:
+    """Counts the idle workers, and starts more in tasks that no cancellation of a call ends.
+
+    anyio forgets the process of a call that is cancelled while its worker starts. Many short pokes
+    would leave many processes, and none of them would ever be used.
+    """
+
+    def __init__(self) -> None:
+        self.idle = 0
+        self.unlimited = CapacityLimiter(inf)
+        self._starting: asyncio.Task[None] | None = None
+
+    async def reserve(self, function: Callable[..., object]) -> None:
+        """Takes an idle worker, or waits for a new one, which imports the module of `function`."""
+        while not self.idle:
+            if self._starting is None:
+                self._starting = asyncio.create_task(
+                    to_process.run_sync(_import_only, function, limiter=self.unlimited)
+                )
+                self._starting.add_done_callback(self._on_started)
+            await asyncio.shield(self._starting)
+        self.idle -= 1
+
+    def _on_started(self, task: "asyncio.Task[None]") -> None:
+        self._starting = None
+        self.idle += not task.cancelled() and task.exception() is None
+
+
+#: The workers of the event loop.
+_workers: RunVar[_Workers] = RunVar("_workers")
+
+
+def _import_only(_function: Callable[..., object]) -> None:
+    """Does nothing: reading the argument has imported its module."""
 
 
 def worker_timeout(left: float, sharers: int) -> asyncio.Timeout:

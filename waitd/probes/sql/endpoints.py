@@ -8,41 +8,39 @@
 """
 
 import json
-import sqlite3
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from anyio import to_thread
 
 from waitd.core.connections.connection import Connection, Origin, parse_origin
-from waitd.probes.sql.read_limit import MAX_READ
-
-#: Actions of statements that only read.
-_ALLOWED_ACTIONS = frozenset({
-    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_TRANSACTION,
-})  # fmt: skip
-#: Functions that read or write outside the database.
-_FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
 class SqlEndpoint(NamedTuple):
-    """A database. `host` and `port` are None for a file.
-
-    `connect` logs in and returns the driver's connection.
-    """
+    """A database server. `connect` logs in and returns the driver's connection."""
 
     dialect: str
     origin: str
-    host: str | None
-    port: int | None
+    host: str
+    port: int
     connect: Callable[[], Awaitable[Any]]
 
 
-def sql_endpoint(connection: Connection) -> SqlEndpoint:
+class SqliteFile(NamedTuple):
+    """A database in a file."""
+
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """The file as a URL."""
+        return f"sqlite://{self.path}"
+
+
+def sql_endpoint(connection: Connection) -> SqlEndpoint | SqliteFile:
     """Returns the database of a connection.
 
     Raises:
@@ -132,52 +130,13 @@ async def _connect_mysql(connection: Connection, server: Origin, mode: str, file
     )
 
 
-def _sqlite(connection: Connection) -> SqlEndpoint:
+def _sqlite(connection: Connection) -> SqliteFile:
     path = connection.host or ""
     if connection.schema:
         path = f"{path}/{connection.schema}"
     if not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
         raise ValueError("its host and schema must make an absolute path without ..")
-    return SqlEndpoint("sqlite", f"sqlite://{path}", None, None, partial(_connect_sqlite, path))
-
-
-async def _connect_sqlite(path: str) -> Any:
-    import aiosqlite  # noqa: PLC0415 - imported when the first query needs it
-
-    uri = f"file:{quote(path)}?mode=ro"
-    connection = aiosqlite.connect(uri, uri=True, timeout=0.5, factory=_LimitedConnection)
-    try:
-        await connection
-    except sqlite3.Error:
-        # Its thread calls back into the loop when it ends, so it must end before the loop.
-        await to_thread.run_sync(connection._thread.join)  # noqa: SLF001 - aiosqlite offers no way to join it
-        raise
-    try:
-        await connection.execute("PRAGMA query_only = ON")
-        await connection.set_authorizer(_authorize)
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
-
-
-class _LimitedConnection(sqlite3.Connection):
-    """Refuses cells and rows over `MAX_READ` bytes."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_READ)
-
-
-def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:  # fmt: skip
-    """Allows a statement to read the connection's own file only: no ATTACH, PRAGMA or extension."""
-    if action in _ALLOWED_ACTIONS:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION:
-        return sqlite3.SQLITE_DENY if (second or "").lower() in _FORBIDDEN_FUNCTIONS else sqlite3.SQLITE_OK
-    # SQLAlchemy reads this pragma of every new connection.
-    is_allowed = action == sqlite3.SQLITE_PRAGMA and first == "read_uncommitted" and second is None
-    return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
+    return SqliteFile(path)
 
 
 async def _context(ca: Any, cert: Any, key: Any, *, verified: bool, check_hostname: bool) -> ssl.SSLContext:
@@ -213,7 +172,7 @@ def _tls_files(value: Any) -> Mapping[str, Any]:
     return value
 
 
-_PARSERS: Mapping[str, Callable[[Connection], SqlEndpoint]] = {
+_PARSERS: Mapping[str, Callable[[Connection], SqlEndpoint | SqliteFile]] = {
     "postgres": _postgres,
     "mysql": _mysql,
     "mariadb": _mysql,

@@ -4,6 +4,7 @@ Messages name the kind of error and do not quote the database's message, which m
 rows and parameters.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 
@@ -27,11 +28,13 @@ _SQLITE_STATEMENT = frozenset({"SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_READONLY",
 TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; select less in sql.")
 TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than request_timeout.")
 
+_TOO_MUCH_MEMORY = Unreachable("too_large", "The statement needs too much memory; sort or join less in sql.")
+
 
 def sql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
     """Returns the verdict on a driver's or SQLAlchemy's error; None for any other."""
     for cause in _causes(error):
-        verdict = _postgres_verdict(cause) or _mysql_verdict(cause) or _sqlite_verdict(cause)
+        verdict = _postgres_verdict(cause) or _mysql_verdict(cause)
         if verdict is not None:
             return verdict
     return None
@@ -80,23 +83,33 @@ def _mysql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
     return _statement(str(number))
 
 
-def _sqlite_verdict(error: BaseException) -> Verdict | None:
-    if isinstance(error, sqlite3.Warning | sqlite3.ProgrammingError) and not hasattr(
-        error, "sqlite_errorname"
-    ):
-        return _statement("not one statement" if "one statement" in str(error) else type(error).__name__)
+def sqlite_verdict(error: Exception) -> Verdict:  # noqa: PLR0911 - one return for each kind of error
+    """Returns the verdict on an error of SQLite, or on one in handling its rows."""
     name = getattr(error, "sqlite_errorname", None)
-    if not isinstance(error, sqlite3.Error) or not isinstance(name, str):
-        return None
+    message = str(error)
+    if isinstance(error, MemoryError):
+        return _TOO_MUCH_MEMORY
+    if name is None:
+        if isinstance(error, sqlite3.Warning | sqlite3.ProgrammingError):
+            return _statement("not one statement" if "one statement" in message else type(error).__name__)
+        if isinstance(error, OSError):
+            return _unavailable(errno.errorcode.get(error.errno or 0, type(error).__name__))
+        return unreadable(error)
     if name == "SQLITE_INTERRUPT":
         return TIMED_OUT
     if name == "SQLITE_TOOBIG":
         return TOO_LARGE
     if "_".join(name.split("_")[:2]) not in _SQLITE_STATEMENT:
         return _unavailable(name)
-    message = str(error)  # "no such table: NAME" quotes only a name
-    is_safe = message.startswith("no such ") and len(message) < 120
+    is_safe = message.startswith("no such ") and len(message) < 120  # it quotes only a name
     return _statement(f"{name}, {message}" if is_safe else name)
+
+
+def unreadable(error: Exception) -> Unreachable:
+    """Returns the verdict on rows that a driver or JSON cannot represent."""
+    return Unreachable(
+        "bad_answer", f"The rows cannot be read: {type(error).__name__}. Cast the columns to text in sql."
+    )
 
 
 def _statement(detail: str) -> Failure:
@@ -111,3 +124,7 @@ def _login(detail: str) -> CredentialsRefused:
 
 def _unavailable(detail: str) -> Unreachable:
     return Unreachable("database_unavailable", f"The database cannot answer now: {detail}.")
+
+
+#: The verdict on a statement that has no rows at all.
+NO_ROWS = _statement("it returns no rows")

@@ -3,9 +3,7 @@
 Workers import this module, so it imports no database driver.
 """
 
-from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
 
 import orjson
 from anyio import CapacityLimiter
@@ -22,23 +20,9 @@ from waitd.probes.cel.expressions import (
     replace_json_nul,
 )
 from waitd.probes.cel.workers import run_in_worker
+from waitd.probes.sql.rows import SelectedRows
 
 ROWS_ENV = CelEnvironment({"rows": Type.List(Type.Map(Type.STRING, Type.DYN))})
-
-
-class SelectedRows(NamedTuple):
-    """The rows of a query, as conditions see them.
-
-    Attributes:
-        size: the size of the rows as JSON, in bytes.
-        first_is_true: whether the first cell of the first row is true.
-        truncated: whether the query has more rows.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    size: int
-    first_is_true: bool
-    truncated: bool = False
 
 
 def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdict:

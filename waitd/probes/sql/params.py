@@ -1,14 +1,17 @@
 """The parameters of the kind `sql`, checked at submit without asking the database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
+from math import isfinite
 from typing import Annotated, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import Field, StringConstraints
 from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from waitd import models
@@ -55,6 +58,18 @@ class Query:
     sql: str
     parameters: Mapping[str, ParameterValue]
     request_timeout: float
+
+    @property
+    def positional(self) -> tuple[str, Sequence[ParameterValue]]:
+        """The statement with `?` for each parameter, and their values in this order."""
+        statement, names = _positional(self.sql)
+        return statement, [self.parameters[name] for name in names]
+
+
+@lru_cache(maxsize=256)
+def _positional(sql: str) -> tuple[str, Sequence[str]]:
+    compiled = text(sql).compile(dialect=sqlite.dialect())
+    return str(compiled), compiled.positiontup or ()
 
 
 class SqlTarget(NamedTuple):
@@ -117,6 +132,9 @@ def _statement_problems(sql_params: SqlParams) -> Iterator[Problem]:
     if "\0" in sql_params.sql:
         yield Problem("/sql", "the statement has a NUL character; remove it")
         return
+    for name, value in sql_params.parameters.items():
+        if isinstance(value, float) and not isfinite(value):
+            yield Problem(models.pointer(["parameters", name]), "NaN and infinity are not numbers of JSON")
     try:
         names = set(text(sql_params.sql).compile().params)
     except SQLAlchemyError:

@@ -1,20 +1,16 @@
-"""Pools a few connections to each database, and runs one SELECT on one of them, which cannot write.
+"""Pools a few connections to each server, and runs one SELECT on one of them, which cannot write.
 
 The database itself checks that the statement is a single SELECT; its text is never parsed here.
-PostgreSQL declares a cursor for it by its extended protocol, MySQL first takes it as a subquery on
-a connection without `CLIENT_MULTI_STATEMENTS`, and SQLite calls an authorizer for every action. A
-connection on which anything went wrong is closed.
+PostgreSQL declares a cursor for it by its extended protocol, and MySQL first takes it as a subquery
+on a connection without `CLIENT_MULTI_STATEMENTS`. A connection on which anything went wrong is
+closed.
 """
 
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from time import monotonic
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -23,30 +19,20 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.sql.endpoints import SqlEndpoint
 from waitd.probes.sql.errors import TOO_LARGE
-from waitd.probes.sql.evaluation import SelectedRows
 from waitd.probes.sql.params import Query
 from waitd.probes.sql.read_limit import limit_reads
+from waitd.probes.sql.rows import QueryResult, SelectedRows, row_limit, selected_rows
 
-#: The most rows that conditions see, and the most bytes of them as JSON.
-MAX_ROWS = 100
-MAX_BYTES = 256 * 1024
 #: Seconds after which a connection is replaced: a firewall may have dropped an older one silently.
 _RECYCLE_SECONDS = 300
-#: Instructions of SQLite's virtual machine between two checks of the time limit.
-_SQLITE_STEPS = 10_000
-_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql", "sqlite": "aiosqlite"}
+#: Seconds in which a server may answer to the end of its connections.
+_CLOSE_SECONDS = 1.0
+_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql"}
 
 
 class _Pool(NamedTuple):
     connection: Connection
     engine: AsyncEngine
-
-
-class QueryResult(NamedTuple):
-    """The columns and rows that a database returned."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
 
 
 class DatabasePools:
@@ -59,13 +45,12 @@ class DatabasePools:
     async def close(self) -> None:
         """Closes every connection."""
         pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            await pool.engine.dispose()
+        await asyncio.gather(*(_close(pool.engine) for pool in pools.values()))
 
     async def select(
         self, connection: Connection, endpoint: SqlEndpoint, query: Query, max_rows: int
     ) -> SelectedRows | Unreachable:
-        """Returns the first rows of a query, up to `most`.
+        """Returns the first rows of a query, up to `max_rows`.
 
         Raises:
             Exception: any error of a driver, see `sql_verdict`.
@@ -88,7 +73,7 @@ class DatabasePools:
             if not clean:
                 await _discard(conn, driver_connection)
             await conn.close()
-        return _selected_rows(result, max_rows)
+        return selected_rows(result, max_rows)
 
     async def _engine(self, connection: Connection, endpoint: SqlEndpoint) -> AsyncEngine:
         pool = self._pools.get(connection.conn_id)
@@ -107,18 +92,21 @@ class DatabasePools:
         )
         self._pools[connection.conn_id] = _Pool(connection, engine)
         if pool is not None:
-            await pool.engine.dispose()
+            await _close(pool.engine)
         return engine
+
+
+async def _close(engine: AsyncEngine) -> None:
+    """Closes the idle connections, in a limited time: a server that hangs never says goodbye."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await engine.dispose()
 
 
 async def _discard(conn: AsyncConnection, driver_connection: Any) -> None:
     """Closes a connection at once, without waiting for a server that may not answer."""
     if hasattr(driver_connection, "terminate"):  # asyncpg
         driver_connection.terminate()
-    elif hasattr(driver_connection, "interrupt"):  # aiosqlite: ends the statement in its thread
-        with suppress(ValueError):  # it is already closed
-            await driver_connection.interrupt()
-            await driver_connection.close()
     elif driver_connection is not None:
         driver_connection.close()
     await conn.invalidate()
@@ -155,24 +143,16 @@ async def _select_mysql(conn: AsyncConnection, query: Query, max_rows: int) -> t
     return rows, complete
 
 
-async def _select_sqlite(conn: AsyncConnection, query: Query, max_rows: int) -> tuple[QueryResult, bool]:
-    driver_connection: Any = (await conn.get_raw_connection()).driver_connection
-    end = monotonic() + query.request_timeout
-    # This also ends a statement that starts after its caller was cancelled.
-    await driver_connection.set_progress_handler(lambda: monotonic() > end, _SQLITE_STEPS)
-    rows, _ = await _fetch(conn, _statement(query), dict(query.parameters), max_rows)
-    return rows, True
-
-
 async def _fetch(
     conn: AsyncConnection, statement: str, parameters: Mapping[str, Any], max_rows: int
 ) -> tuple[QueryResult, bool]:
     """Returns the first rows, and whether there are no more."""
     result = await conn.stream(text(statement), parameters)
     columns = list(result.keys())
-    rows = [tuple(row) for row in await result.fetchmany(max_rows + 1)]
-    complete = len(rows) <= max_rows or not await result.fetchmany(1)
-    if complete or conn.dialect.name == "sqlite":
+    limit = row_limit(len(columns), max_rows)
+    rows = [tuple(row) for row in await result.fetchmany(limit)]
+    complete = len(rows) < limit or not await result.fetchmany(1)
+    if complete:
         await result.close()
     return QueryResult(columns, rows), complete
 
@@ -181,41 +161,9 @@ async def _fetch(
 _SELECT: Mapping[str, Callable[[AsyncConnection, Query, int], Awaitable[tuple[QueryResult, bool]]]] = {
     "postgresql": _select_postgres,
     "mysql": _select_mysql,
-    "sqlite": _select_sqlite,
 }
 
 
 def _statement(query: Query) -> str:
     """The statement without a final semicolon, which the wrappers around it do not allow."""
     return query.sql.rstrip().removesuffix(";")
-
-
-def _selected_rows(result: QueryResult, max_rows: int) -> SelectedRows | Unreachable:
-    kept = result.rows[:max_rows]
-    rows = [dict(zip(result.columns, map(to_json, row), strict=True)) for row in kept]
-    size = len(orjson.dumps(rows))
-    if size > MAX_BYTES:
-        return TOO_LARGE
-    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(result.rows) > max_rows)
-
-
-def to_json(value: Any) -> Any:  # noqa: PLR0911 - one return for each type
-    """Returns a cell as a JSON value: times become text, bytes become base64."""
-    if value is None or isinstance(value, str | bool | float):
-        return value
-    if isinstance(value, int):
-        return value if -(1 << 63) <= value < 1 << 63 else str(value)
-    if isinstance(value, Decimal):
-        is_whole = value.is_finite() and value == value.to_integral()
-        return to_json(int(value)) if is_whole else float(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return b64encode(bytes(value)).decode()
-    if isinstance(value, Mapping):
-        return {str(name): to_json(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_json(each) for each in value]
-    return str(value)

@@ -17,11 +17,13 @@ from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import WORKERS, worker_timeout
-from waitd.probes.sql.endpoints import sql_endpoint
-from waitd.probes.sql.errors import sql_verdict
-from waitd.probes.sql.evaluation import SelectedRows, evaluate
+from waitd.probes.sql.endpoints import SqliteFile, sql_endpoint
+from waitd.probes.sql.errors import sql_verdict, unreadable
+from waitd.probes.sql.evaluation import evaluate
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
-from waitd.probes.sql.pool import MAX_ROWS, DatabasePools
+from waitd.probes.sql.pool import DatabasePools
+from waitd.probes.sql.rows import MAX_ROWS, SelectedRows
+from waitd.probes.sql.sqlite import SqliteFiles
 from waitd.probes.transport.errors import classify_error
 
 _TOO_MANY = Unreachable("too_many_rows", f"More than {MAX_ROWS} rows; select fewer in sql.")
@@ -50,6 +52,7 @@ class SqlProbe(Probe):
         self._connections = connections
         self._outgoing = outgoing or Outgoing()
         self._pools = DatabasePools(connections_per_database)
+        self._files = SqliteFiles()
         self._limiter = CapacityLimiter(WORKERS)
 
     async def __aenter__(self) -> Self:
@@ -82,7 +85,7 @@ class SqlProbe(Probe):
         query = targets[0].query
         deadline = asyncio.get_running_loop().time() + query.request_timeout
         max_rows = MAX_ROWS if any(_needs_rows(target.conditions) for target in targets) else 1
-        selected = await self._select(query, max_rows)
+        selected = await self._select(query, max_rows, deadline)
         if not isinstance(selected, SelectedRows):
             return [selected] * len(targets)
         different = dict.fromkeys(target.conditions for target in targets)
@@ -92,25 +95,27 @@ class SqlProbe(Probe):
         )
         return [verdicts[target.conditions] for target in targets]
 
-    async def _select(self, query: Query, max_rows: int) -> SelectedRows | Verdict:
+    async def _select(self, query: Query, max_rows: int, deadline: float) -> SelectedRows | Verdict:
         """Runs the query, and once again with a refreshed connection if the login is refused."""
         try:
-            selected = await self._select_from(await self._connections.get(query.conn_id), query, max_rows)
+            connection = await self._connections.get(query.conn_id)
+            selected = await self._select_from(connection, query, max_rows, deadline)
             if isinstance(selected, CredentialsRefused):
-                selected = await self._select_from(
-                    await self._connections.refresh(query.conn_id), query, max_rows
-                )
+                connection = await self._connections.refresh(query.conn_id)
+                selected = await self._select_from(connection, query, max_rows, deadline)
         except CONNECTION_ERRORS as error:
             return connection_verdict(error)
         return selected.verdict if isinstance(selected, CredentialsRefused) else selected
 
     async def _select_from(
-        self, connection: Connection, query: Query, max_rows: int
+        self, connection: Connection, query: Query, max_rows: int, deadline: float
     ) -> SelectedRows | Verdict | CredentialsRefused:
         endpoint = sql_endpoint(connection)
+        if isinstance(endpoint, SqliteFile):
+            statement, parameters = query.positional
+            return await self._files.select(endpoint.path, statement, parameters, max_rows, deadline)
         try:
-            if endpoint.host is not None and endpoint.port is not None:
-                self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
+            self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         try:
@@ -119,6 +124,7 @@ class SqlProbe(Probe):
             verdict = sql_verdict(error) or classify_error(error)
             if isinstance(verdict, Unreachable) and verdict.reason == "probe_error":
                 log.warning("poke_failed", error=type(error).__name__)
+                return verdict if isinstance(error, MemoryError) else unreadable(error)
             return verdict
 
     async def _evaluate(

@@ -1,0 +1,117 @@
+"""The rows of a query: their limits, and their cells as JSON values.
+
+Workers import this module, so it imports no database driver and no CEL.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+
+from waitd.core.waits.verdict import Unreachable
+from waitd.probes.sql.errors import TOO_LARGE
+
+#: The most rows that conditions see, and the most bytes of them as JSON.
+MAX_ROWS = 100
+MAX_BYTES = 256 * 1024
+#: The most values in all rows, elements of arrays included: the event loop converts them, which
+#: takes it about 10 ms.
+MAX_VALUES = 32_768
+#: The longest whole number that is written out, in digits; a longer one is a float.
+_MAX_DIGITS = 1000
+
+
+class SelectedRows(NamedTuple):
+    """The rows of a query, as conditions see them.
+
+    Attributes:
+        size: the size of the rows as JSON, in bytes.
+        first_is_true: whether the first cell of the first row is true.
+        truncated: whether the query has more rows.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    size: int
+    first_is_true: bool
+    truncated: bool = False
+
+
+class QueryResult(NamedTuple):
+    """The columns and rows that a database returned."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def row_limit(columns: int, max_rows: int) -> int:
+    """Returns how many rows to read: one more than `max_rows`, or than have MAX_VALUES."""
+    return min(max_rows, MAX_VALUES // max(columns, 1)) + 1
+
+
+def selected_rows(result: QueryResult, max_rows: int) -> SelectedRows | Unreachable:
+    """Returns up to `max_rows` rows as JSON. Of columns with equal names the last counts.
+
+    Raises:
+        Exception: a value has no form in JSON.
+    """
+    kept = result.rows[:max_rows]
+    converter = _Converter()
+    try:
+        rows = [dict(zip(result.columns, map(converter.convert, row), strict=True)) for row in kept]
+    except _TooManyValuesError:
+        return TOO_LARGE
+    size = len(orjson.dumps(rows))
+    if size > MAX_BYTES:
+        return TOO_LARGE
+    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(result.rows) > max_rows)
+
+
+class _TooManyValuesError(Exception):
+    """There are more than MAX_VALUES values."""
+
+
+class _Converter:
+    """Converts up to MAX_VALUES cells and elements."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def convert(self, value: Any) -> Any:
+        """Returns a cell as a JSON value: times become text, bytes become base64."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooManyValuesError
+        if value is None or isinstance(value, str | bool | float):
+            return value
+        if isinstance(value, int):
+            return value if -(1 << 63) <= value < 1 << 63 else str(value)
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.convert(each) for each in value]
+        if isinstance(value, Mapping) or hasattr(value, "items"):  # asyncpg's records
+            items: Iterable[tuple[Any, Any]] = value.items()
+            return {str(name): self.convert(each) for name, each in items}
+        return _scalar_to_json(value)
+
+
+def _scalar_to_json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return _decimal_to_json(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b64encode(bytes(value)).decode()
+    return value.as_string() if hasattr(value, "as_string") else str(value)  # asyncpg's bit strings
+
+
+def _decimal_to_json(value: Decimal) -> Any:
+    if value.is_snan():
+        return float("nan")
+    if not value.is_finite() or value.adjusted() >= _MAX_DIGITS or value != value.to_integral():
+        return float(value)
+    whole = int(value)
+    return whole if -(1 << 63) <= whole < 1 << 63 else str(whole)
