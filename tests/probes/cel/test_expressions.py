@@ -1,6 +1,7 @@
 """CEL expressions: the fields that they name, what they cost, and where they are evaluated."""
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_types_and_odd_values_can_be_asked(source: str, body: Any, value: bool) 
 def test_what_cannot_be_asked_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match=r".{10}"):
         RESPONSE_ENV.compile(source)
+
+
+@pytest.mark.parametrize("source", ["null", "body", "body.a", "[null, body]", "{'a': [null]}", "[body].map(x, x)", "google.protobuf.Value{}", "body.x", "1", "''", "dyn(body) == null"])  # fmt: skip
+@pytest.mark.parametrize("body", [None, {"a": None}, {"a": [None, {"b": None}]}, [None] * 200])
+def test_nulls_use_up_no_references(source: str, body: Any) -> None:
+    expression, variables = RESPONSE_ENV.compile(source), response(body)
+    expression.evaluate(variables)
+    kept = [None, True, False, 1, 0, ""]
+    before = [sys.getrefcount(each) for each in kept]
+    for _ in range(300):
+        expression.evaluate(variables)
+    assert all(abs(sys.getrefcount(each) - count) < 150 for each, count in zip(kept, before, strict=True))
 
 
 def test_equal_conditions_are_one_object_and_compiled_once() -> None:

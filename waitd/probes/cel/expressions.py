@@ -5,6 +5,7 @@ evaluates anything, and some expressions take quadratic time or a large automato
 carries an estimate of its cost, by which callers decide where to evaluate it.
 """
 
+import ctypes
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -34,6 +35,11 @@ _LOCATED_ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 
 #: The fields that an expression names of a value, as a tree; None stands for the whole value.
 FieldTree = dict[str, Any] | None
+
+
+_count_reference = ctypes.pythonapi.Py_IncRef
+_count_reference.argtypes = [ctypes.py_object]
+_count_reference.restype = None
 
 
 class ErrorValue(str):
@@ -156,9 +162,11 @@ class Expression:
             value = result.value()
             if value is True or value is False:  # most are; asking for the type costs as much again
                 return value
+            if value is None:
+                return _with_references_to_nulls(None)
             if result.type() == cel.Type.ERROR:
                 return ErrorValue(_one_line(str(value)))
-            return result.plain_value()
+            return _with_references_to_nulls(result.plain_value())
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - also the iteration budget, and values CEL does not know
@@ -183,6 +191,24 @@ class Expression:
         total += analysis.building * elements * elements
         total += analysis.outer * elements * (weight + length)
         return total
+
+
+def _with_references_to_nulls(value: Any) -> Any:
+    """Returns a value from CEL's binding, with the references to `None` that it lacks.
+
+    The binding returns `None` for each null without counting a reference. Before Python 3.12, where
+    `None` is immortal, the interpreter would end when these have used up all the others.
+    """
+    unseen = [value]
+    while unseen:
+        item = unseen.pop()
+        if item is None:
+            _count_reference(None)
+        elif isinstance(item, list):
+            unseen += item
+        elif isinstance(item, dict):
+            unseen += item.values()
+    return value
 
 
 def prune(value: Any, tree: FieldTree) -> Any:
