@@ -184,7 +184,6 @@ class Database:
         async with self._turn:
             writer = await self._open_writer()
             try:
-                self._check_files()
                 writer.defer(_BEGIN)
                 yield writer
                 self._check_files()

@@ -36,7 +36,7 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
     if len(rows) != 1:
         raise StoreUnusable(f"the table instance of the database {path} has {len(rows)} rows instead of one")
     instance_id, starts, stored = rows[0]
-    here, before = Place(path, identity_of(Path(path))[1]), _decode(stored)
+    here, before = Place(path, identity_of(path)[1]), _decode(stored)
     new_id = instance_id
     if before is not None and before != here:
         if _is_original(before, here, instance_id):
@@ -74,7 +74,7 @@ def _is_original(before: Place, here: Place, instance_id: str) -> bool:
     """Whether the place where the file was last used still holds another file with this id."""
     original = Path(before.path)
     try:
-        if before.path == here.path or identity_of(original) == identity_of(Path(here.path)):
+        if before.path == here.path or identity_of(before.path) == identity_of(here.path):
             return False
         with closing(sqlite3.connect(f"{original.as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT id FROM instance").fetchall() == [(instance_id,)]
