@@ -284,6 +284,12 @@ class Instruments:
             ["problem"],
             registry=r,
         )
+        self.local_errors = Counter(
+            "waitd_local_errors_total",
+            "What the daemon's own trouble prevented: no descriptor, memory, disk, network or resolver.",
+            ["met_by"],
+            registry=r,
+        )
         self.state_ephemeral = Gauge(
             "waitd_state_ephemeral",
             "1 if the database is on a volume that is lost with the pod or the machine, else 0.",

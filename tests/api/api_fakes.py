@@ -177,6 +177,7 @@ class FakePoking:
 class FakeHealth:
     draining: bool = False
     store_error: str = ""
+    local_trouble: str = ""
     refused_outcomes: int = 0
     loop_lag: float = 0.001
 

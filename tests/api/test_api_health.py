@@ -39,6 +39,7 @@ async def test_livez_answers_even_when_nothing_else_works(api: Api) -> None:
     [
         ("draining", True, "stopping"),
         ("store_error", "the disk is full", "cannot be written: the disk is full"),
+        ("local_trouble", "memory is short", "trouble of its own: memory is short"),
         ("refused_outcomes", 3, "waits that have ended"),
     ],
 )

@@ -36,6 +36,10 @@ class Health(Protocol):
         """Why the store's last write failed, in a sentence without secrets; "" if it succeeded."""
 
     @property
+    def local_trouble(self) -> str:
+        """What the daemon or its machine lacks now, in words without secrets; "" if nothing."""
+
+    @property
     def refused_outcomes(self) -> int:
         """How many waits have ended whose outcome the store has refused and does not hold yet."""
 

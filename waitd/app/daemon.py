@@ -1,6 +1,7 @@
 """One daemon: the engine with the HTTP API in front of it, from start to drain."""
 
 import os
+import resource
 import signal
 
 import anyio
@@ -68,6 +69,11 @@ class Daemon:
         return store.loss or ("its last write failed; the log says why" if store.failing else "")
 
     @property
+    def local_trouble(self) -> str:
+        """What is wrong with the daemon or its machine now; empty if nothing is."""
+        return self.engine.troubles.current
+
+    @property
     def refused_outcomes(self) -> int:
         """How many outcomes the store refused at the last try."""
         return self.engine.poker.outcomes.refused
@@ -104,10 +110,12 @@ class Daemon:
 
     async def _listen(self) -> web.AppRunner:
         settings = self._settings
+        file_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         runner = ApiRunner(
             self.application,
             instruments=self.engine.instruments,
-            max_connections=settings.max_connections,
+            # With all of them open, half of the descriptors are left for everything else.
+            max_connections=min(settings.max_connections, file_limit // 2),
         )
         await runner.setup()
         await self._build_site(runner).start()

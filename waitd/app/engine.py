@@ -23,6 +23,7 @@ from waitd.engine.meter import Meter
 from waitd.engine.poker import Poker
 from waitd.engine.signal_dispatcher import SignalDispatcher
 from waitd.engine.submitter import Submitter
+from waitd.engine.trouble_log import TroubleLog
 from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
 from waitd.ports import Probe, Signal, Sink, StoredOutcome, StoredWait, StoreListener
@@ -75,6 +76,7 @@ class Engine(StoreListener):
         self.job_cancels = JobCancels(
             self.store, self.probes, parts.jobs, self.submitter, self.clock, instruments
         )
+        self.troubles = TroubleLog(self.clock, instruments)
         self.poker = Poker(
             self.store,
             self.probes,
@@ -84,6 +86,7 @@ class Engine(StoreListener):
             poke_concurrency=settings.poke_concurrency,
             per_host_concurrency=settings.per_host_concurrency,
             submitter=self.submitter,
+            troubles=self.troubles,
         )
         self.deliverer = Deliverer(
             self.store,
@@ -93,6 +96,7 @@ class Engine(StoreListener):
             retry_delays=settings.delivery_retry_delays,
             attempt_timeout=settings.delivery_timeout,
             per_destination=settings.per_destination_concurrency,
+            troubles=self.troubles,
         )
         self.signals = SignalDispatcher(
             self.store, self.poker, self.clock, instruments, retention=settings.signal_retention

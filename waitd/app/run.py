@@ -18,6 +18,7 @@ from waitd.core.errors import WaitdError
 from waitd.log import configure
 from waitd.metrics import Instruments
 from waitd.outgoing import NamesLoop
+from waitd.outgoing.connector import RESERVED_DESCRIPTORS
 from waitd.settings import Settings
 from waitd.state_volume import ephemeral_state
 from waitd.stores import Database
@@ -86,11 +87,24 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return Loop()
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit(settings: Settings) -> None:
     """Raises the limit of open files to the hard limit; the usual 1,024 are too few."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            log.info("file_limit_raised", limit="RLIMIT_NOFILE", before=soft, now=hard)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.poke_concurrency + settings.max_connections + RESERVED_DESCRIPTORS
+    if limit < wanted:
+        log.warning(
+            "file_limit_is_low",
+            limit="RLIMIT_NOFILE",
+            now=limit,
+            wanted=wanted,
+            consequence="fewer connections than poke_concurrency and max_connections allow",
+            remedy="raise the hard limit: ulimit -n, LimitNOFILE= or the container's ulimits",
+        )
 
 
 def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
@@ -104,7 +118,7 @@ def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
         check_bind(settings)
         configure(level=settings.log_level, log_format=settings.log_format)
         gc.set_threshold(*GC_THRESHOLDS)
-        _raise_file_limit()
+        _raise_file_limit(settings)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main())
     except (WaitdError, OSError) as error:

@@ -16,6 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
+from waitd.core.local_trouble import local_trouble
 from waitd.core.recovery import Pace, Paces
 from waitd.core.waits.delivery import (
     AfterAttempt,
@@ -26,8 +27,10 @@ from waitd.core.waits.delivery import (
     DeliveryState,
     Receipt,
     after_attempt,
+    local_receipt,
 )
 from waitd.engine.clock import Clock
+from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
 from waitd.ports import OutboxItem, OutboxStore, Sink
 
@@ -82,6 +85,7 @@ class Deliverer:
         attempt_timeout: float,
         per_destination: int,
         jitter: Callable[[], float] = random.random,
+        troubles: TroubleLog | None = None,
     ) -> None:
         self._store = store
         self._sinks = sinks
@@ -91,6 +95,7 @@ class Deliverer:
         self._attempt_timeout = attempt_timeout
         self._per_destination = per_destination
         self._jitter = jitter
+        self._troubles = troubles or TroubleLog(clock, instruments)
         self._queues: dict[str, DestinationQueue] = {}
         #: Destinations that wait for a queue, in their order.
         self._without_queue: dict[str, None] = {}
@@ -222,6 +227,8 @@ class Deliverer:
         kind = str(item.sink.get("kind"))
         started = self._clock.monotonic()
         receipt = await self._send(kind, item)
+        if isinstance(receipt, DeliveryPostponed) and receipt.local:
+            self._troubles.report(receipt.why, "deliveries")
         if isinstance(receipt, DeliveryFailed):
             pace.on_failure(self._clock.monotonic())
         elif not isinstance(receipt, DeliveryPostponed):
@@ -280,9 +287,15 @@ class Deliverer:
                 return await sink.deliver(target, item)
         except TimeoutError:
             return DeliveryFailed(f"No answer within {self._attempt_timeout:g} s.")
-        except Exception:  # a defect of the sink must not lose the event
-            log.exception("sink_failed", sink=kind, delivery_id=item.id)
-            return DeliveryFailed("The sink failed; the daemon's log has the traceback.")
+        except Exception as error:  # a defect of the sink must not lose the event
+            trouble = local_trouble(error)
+            if trouble is None:
+                log.exception("sink_failed", sink=kind, delivery_id=item.id)
+            return (
+                local_receipt(trouble)
+                if trouble
+                else DeliveryFailed("The sink failed; the daemon's log has the traceback.")
+            )
 
     def _check_by(self, when: float) -> None:
         """Checks the outbox at the monotonic time `when` at the latest."""

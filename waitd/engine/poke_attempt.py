@@ -6,6 +6,7 @@ from math import inf
 
 import structlog
 
+from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue
@@ -75,6 +76,8 @@ class PokeAttempt:
             self._on_done(self, [TIMED_OUT] * len(self.group))
         elif isinstance(result, asyncio.CancelledError) and self._stopped:
             self._on_done(self, [])
+        elif trouble := local_trouble(result):
+            self._on_done(self, [local_verdict(trouble)] * len(self.group))
         else:  # a defect of the probe does not end the wait
             log.error("probe_failed", kind=self.group[0].kind.name, exc_info=result)
             self._on_done(self, [PROBE_FAILED] * len(self.group))

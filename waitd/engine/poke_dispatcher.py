@@ -6,12 +6,14 @@ from math import inf
 
 import anyio
 
+from waitd.core.local_trouble import local_verdict
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
-from waitd.core.waits.verdict import Unreachable, Verdict
+from waitd.core.waits.verdict import LOCAL_ERROR, Unreachable, Verdict
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue, Origins
 from waitd.engine.poke_attempt import PokeAttempt
+from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
 
 #: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much
@@ -40,6 +42,7 @@ class PokeDispatcher:
         set_alarm: Callable[[HeldWait, float], None],
         on_verdicts: Callable[[PokeAttempt, Sequence[Verdict]], None],
         on_failure: Callable[[Exception], None],
+        troubles: TroubleLog,
     ) -> None:
         """Creates a dispatcher.
 
@@ -53,6 +56,7 @@ class PokeDispatcher:
             on_verdicts: gets the verdicts of each poke.
             on_failure: gets each exception that a callback of the event loop meets; the loop
                 would only log it.
+            troubles: hears of the daemon's own trouble.
         """
         self._origins = origins
         self._clock = clock
@@ -61,6 +65,7 @@ class PokeDispatcher:
         self._set_alarm = set_alarm
         self._on_verdicts = on_verdicts
         self._on_failure = on_failure
+        self._troubles = troubles
         self._attempts: set[PokeAttempt] = set()
         self._poke_started = asyncio.Event()
         self._poke_ended = asyncio.Event()
@@ -124,9 +129,14 @@ class PokeDispatcher:
     def _on_attempt_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         try:
             self._attempts.discard(attempt)
-            failed = bool(verdicts) and type(verdicts[0]) is Unreachable
+            now, failed = self._clock.monotonic(), False
+            if verdicts and type(verdicts[0]) is Unreachable:
+                verdicts = self._without_own(attempt, verdicts, now)
+                failed = verdicts[0].reason != LOCAL_ERROR
+            elif verdicts:
+                self._troubles.trouble.on_reached()
             timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
-            self._origins.done(attempt.origin, self._clock.monotonic(), timed_out=timed_out, failed=failed)
+            self._origins.done(attempt.origin, now, timed_out=timed_out, failed=failed)
             if self._stopped:
                 self._poke_ended.set()
             if self._origins.queued:
@@ -135,6 +145,20 @@ class PokeDispatcher:
                 self._on_verdicts(attempt, verdicts)
         except Exception as error:  # noqa: BLE001 - `on_failure` reports it
             self._on_failure(error)
+
+    def _without_own(
+        self, attempt: PokeAttempt, verdicts: Sequence[Verdict], now: float
+    ) -> Sequence[Verdict]:
+        """Tells the daemon's own trouble from the origin's, and reports it."""
+        first, troubles = verdicts[0], self._troubles
+        if first.reason == LOCAL_ERROR:
+            troubles.report(first.message, "pokes")
+        elif isinstance(first, Unreachable) and (
+            trouble := troubles.trouble.judge(first, attempt.origin.name, now)
+        ):
+            troubles.report(trouble, "pokes")
+            return [local_verdict(trouble)] * len(verdicts)
+        return verdicts
 
     async def run(self) -> None:
         """Times pokes out until it is cancelled.

@@ -31,6 +31,7 @@ from waitd.engine.poke_attempt import PROBE_FAILED, PokeAttempt
 from waitd.engine.poke_dispatcher import PokeDispatcher
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
+from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
 from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
 
@@ -67,6 +68,7 @@ class Poker:
         per_host_concurrency: int,
         jitter: Callable[[], float] = random.random,
         submitter: Submitter | None = None,
+        troubles: TroubleLog | None = None,
     ) -> None:
         self._clock = clock
         self._instruments = instruments
@@ -88,6 +90,7 @@ class Poker:
             set_alarm=self._set_alarm,
             on_verdicts=self._on_verdicts,
             on_failure=self._fail,
+            troubles=troubles or TroubleLog(clock, instruments),
         )
         self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
         self.progress_buffer = ProgressBuffer(store, clock)
@@ -321,6 +324,8 @@ class Poker:
         if isinstance(result, Finish):
             self.outcomes.add(held, result.outcome, now)
             return
+        if held.final and started_at >= held.deadline:  # the daemon's own trouble prevented it
+            held.final = False
         if not held.final:  # else the final poke is in progress, and decides
             self._schedule(held, monotonic + result.due - now)
             if self._news and held.id in self._news:

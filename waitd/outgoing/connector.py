@@ -6,6 +6,9 @@ The hosts that submitters name and those that the operator names have separate p
 """
 
 import asyncio
+import errno
+import os
+import resource
 import socket
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
@@ -29,6 +32,9 @@ from waitd.outgoing.answer_limits import BoundedResponseHandler
 from waitd.outgoing.errors import AddressRefused
 from waitd.outgoing.lookups import CaresLookup
 from waitd.outgoing.names import Names
+
+#: How many descriptors requests leave to the store, the API and the log; a third of a low limit.
+RESERVED_DESCRIPTORS = 64
 
 
 class Outgoing:
@@ -87,11 +93,12 @@ class Outgoing:
 
         Call it in the running loop.
         """
+        highest = highest_descriptor()
 
         def make_socket(info: Any) -> socket.socket:
             family, kind, protocol, _, address = info
             self._check_address(address[0], address[1], source)
-            return socket.socket(family, kind, protocol)
+            return within_descriptors(socket.socket(family, kind, protocol), highest)
 
         resolver = self._resolver() if self._resolver else self._own_names
         connector = aiohttp.TCPConnector(
@@ -112,6 +119,26 @@ class Outgoing:
             self._egress.check_address(address, source, is_own=own)
         except EgressRefused as error:
             raise AddressRefused(str(error)) from None
+
+
+def highest_descriptor() -> int:
+    """The number from which on descriptors are kept for the store and the API."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(RESERVED_DESCRIPTORS, limit // 3)
+
+
+def within_descriptors(made: socket.socket, highest: int) -> socket.socket:
+    """The socket itself, unless its number is one of those that are kept.
+
+    The system gives out the lowest free number, so a high one says how many are in use.
+
+    Raises:
+        OSError: EMFILE, as if none was left.
+    """
+    if made.fileno() < highest:
+        return made
+    made.close()
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _is_local(address: Address) -> bool:

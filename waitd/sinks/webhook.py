@@ -17,7 +17,8 @@ from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
-from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.local_trouble import local_trouble
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt, local_receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
 from waitd.outgoing import Outgoing, describe_error
@@ -202,6 +203,8 @@ class WebhookSink:
                 endpoint = await self._resolve(target, refused=endpoint.authorization)
                 receipt = await self._post(endpoint, item)
         except (aiohttp.ClientError, OSError) as error:
+            if trouble := local_trouble(error):
+                return local_receipt(trouble)
             return DeliveryFailed(describe_error(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             return DeliveryFailed(str(error))

@@ -106,6 +106,8 @@ class Database:
         database = cls(path, None if path == ":memory:" else _lock_file(Path(path)))
         try:
             await database._migrate()
+            if not database._in_memory:  # a descriptor may be hard to get later
+                database._idle_readers = [await database._next_reader() for _ in range(READERS)]
             async with database.reading() as connection:
                 database.finished_seq = await event_log.last_finished_seq(connection)
                 database.event_secret = await event_log.watermark(connection, EVENT_SECRET)
@@ -301,7 +303,12 @@ def _lock_file(path: Path) -> FileLock:
 def _connect(path: str) -> sqlite3.Connection:
     # Without an isolation level the driver begins no transactions of its own.
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {_JOURNAL_SIZE_LIMIT}"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"journal_size_limit = {_JOURNAL_SIZE_LIMIT}",
+        "temp_store = MEMORY",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 

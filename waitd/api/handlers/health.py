@@ -64,6 +64,8 @@ def _not_ready(health: Health) -> list[str]:
         reasons.append("the daemon is stopping")
     if health.store_error:
         reasons.append(f"the store cannot be written: {health.store_error}")
+    if health.local_trouble:
+        reasons.append(f"the daemon has trouble of its own: {health.local_trouble}")
     if health.refused_outcomes:
         reasons.append("there are waits that have ended whose outcome is not stored yet")
     return reasons

@@ -15,6 +15,8 @@ The event's own id is the wait's.
 RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
 #: Each pause is lengthened or shortened by up to this share.
 RETRY_JITTER = 0.2
+#: The pause after an attempt that the daemon's own trouble prevented, in seconds.
+LOCAL_RETRY = 5.0
 #: The longest `Retry-After` of a sink that is honoured, in seconds.
 MAX_SINK_RETRY_AFTER = 36000.0
 
@@ -60,10 +62,17 @@ class DeliveryPostponed:
     Attributes:
         why: a sentence for people, without secrets.
         retry_after: seconds.
+        local: whether the daemon's own trouble prevented the attempt.
     """
 
     why: str
     retry_after: float
+    local: bool = False
+
+
+def local_receipt(trouble: str) -> DeliveryPostponed:
+    """The receipt of an attempt that the daemon's own trouble prevented: it does not count."""
+    return DeliveryPostponed(f"waitd could not deliver: {trouble}.", LOCAL_RETRY, local=True)
 
 
 Receipt = Delivered | DeliveryFailed | DeliveryRejected | DeliveryPostponed

@@ -11,6 +11,11 @@ from zlib import crc32
 
 #: The longest pause between two pokes of an unreachable target, in seconds.
 MAX_UNREACHABLE_PAUSE = 300.0
+#: The longest pause after a poke that the daemon's own trouble prevented, in seconds.
+MAX_LOCAL_PAUSE = 30.0
+#: For how long after its deadline a wait is still poked, while the daemon's own trouble prevents
+#: its final poke, in seconds.
+LOCAL_GRACE = 300.0
 #: The longest `Retry-After` that is honoured, in seconds; or one poke_interval if that is longer.
 MAX_RETRY_AFTER = 3600.0
 #: The time limit of the final poke, the one at the deadline, in seconds.
@@ -73,6 +78,11 @@ def next_poke_after_pending(
         return next_grid_point(phase, pacing.poke_interval, started_at, now)
     limit = pacing.max_wait if pacing.max_wait is not None else float("inf")
     return now + backoff_pause(pacing.poke_interval, step - 1, limit, jitter)
+
+
+def next_poke_after_local_error(pacing: Pacing, now: float, jitter: float) -> float:
+    """The next due time after a poke that the daemon's own trouble prevented."""
+    return now + min(pacing.poke_interval, MAX_LOCAL_PAUSE * (0.5 + jitter / 2))
 
 
 def next_poke_after_unreachable(

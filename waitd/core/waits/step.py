@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
 
 from waitd.core.waits.schedule import (
+    LOCAL_GRACE,
     Pacing,
     capped_retry_after,
+    next_poke_after_local_error,
     next_poke_after_pending,
     next_poke_after_unreachable,
 )
-from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.core.waits.wait import Outcome, Progress, WaitState, record_verdict
+from waitd.core.waits.verdict import LOCAL_ERROR, Failure, Pending, Success, Unreachable, Verdict
+from waitd.core.waits.wait import Outcome, Progress, WaitState, record_local, record_verdict
 
 
 class PokedWait(Protocol):
@@ -32,7 +34,7 @@ class PokeAgain(NamedTuple):
     """The wait continues.
 
     `due` is the time of the next poke: after now and at or before the deadline; now, if the
-    deadline has passed.
+    deadline has passed, or later after the daemon's own trouble.
     """
 
     progress: Progress
@@ -53,7 +55,8 @@ def step(
     """Decides what follows a verdict.
 
     A wait times out only by the verdict of a poke that started at or after its deadline, never by
-    the clock alone.
+    the clock alone. A poke that the daemon's own trouble prevented decides nothing: it is repeated,
+    up to `LOCAL_GRACE` seconds after the deadline.
 
     Args:
         wait: the wait as it was when the poke started.
@@ -64,7 +67,13 @@ def step(
     """
     if isinstance(verdict, Failure) and verdict.silenceable and wait.silent_fail:
         verdict = Unreachable(verdict.reason, verdict.message)
-    progress = record_verdict(wait.progress, verdict, now)
+    if verdict.reason == LOCAL_ERROR:
+        progress = record_local(wait.progress, verdict, now)
+        if started_at < wait.deadline + LOCAL_GRACE:
+            due = next_poke_after_local_error(wait.pacing, now, jitter)
+            return PokeAgain(progress, due if started_at >= wait.deadline else min(due, wait.deadline))
+    else:
+        progress = record_verdict(wait.progress, verdict, now)
     match verdict:
         case Pending() | Unreachable():
             if started_at >= wait.deadline:

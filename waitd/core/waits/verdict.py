@@ -68,6 +68,9 @@ class Unreachable:
 
 Verdict = Pending | Success | Failure | Unreachable
 
+#: The reason of a poke that the daemon's own trouble prevented; see `waitd.core.local_trouble`.
+LOCAL_ERROR = "local_error"
+
 #: The name of each type of verdict, as in the API, metrics and stored runs.
 VERDICT_NAMES: dict[type, str] = {
     Pending: "pending",

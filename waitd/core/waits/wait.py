@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.verdict import MESSAGE_LIMIT, VERDICT_NAMES, Verdict
+from waitd.core.waits.verdict import LOCAL_ERROR, MESSAGE_LIMIT, VERDICT_NAMES, Verdict
 
 WaitId = NewType("WaitId", str)
 """A UUIDv7 in canonical text form; ids sort by the time of their creation."""
@@ -123,6 +123,14 @@ class Progress:
 EMPTY_PROGRESS = Progress()
 
 
+def record_local(progress: Progress, verdict: Verdict, at: float) -> Progress:
+    """The progress after a poke that the daemon's own trouble prevented: it counts as no poke."""
+    pokes, step = progress.pokes, progress.step
+    recorded = record_verdict(progress, verdict, at)
+    recorded.pokes, recorded.step = pokes, step
+    return recorded
+
+
 def record_verdict(progress: Progress, verdict: Verdict, at: float) -> Progress:
     """The progress after a verdict at `at` (Unix seconds).
 
@@ -134,7 +142,8 @@ def record_verdict(progress: Progress, verdict: Verdict, at: float) -> Progress:
     runs = progress.runs
     last = runs[-1] if runs else None
     if last is None or last.reason != reason or last.verdict != name or last.message != message:
-        step = progress.step + 1 if last is not None and last.verdict == name else 1
+        before = next((run for run in reversed(runs) if run.reason != LOCAL_ERROR), None)
+        step = progress.step + 1 if before is not None and before.verdict == name else 1
         runs = (*runs[1 - RUNS_KEPT :], VerdictRun(name, reason, message, at, at, 1))
         return Progress(progress.pokes + 1, step, progress.state if state is None else state, runs)
     last.last_at = at

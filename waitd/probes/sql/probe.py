@@ -10,6 +10,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.http.answer import CredentialsRefused
+from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
@@ -121,7 +122,8 @@ class SqlProbe(Probe):
         try:
             return await self._pools.select(connection, endpoint, query, max_rows)
         except Exception as error:  # noqa: BLE001 - an error of one database ends only the poke of its waits
-            verdict = sql_verdict(error) or classify_error(error)
+            own = local_trouble(error)
+            verdict = local_verdict(own) if own else sql_verdict(error) or classify_error(error)
             if isinstance(verdict, Unreachable) and verdict.reason == "probe_error":
                 log.warning("poke_failed", error=type(error).__name__)
                 return verdict if isinstance(error, MemoryError) else unreadable(error)

@@ -10,6 +10,7 @@ import ssl
 import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
+from waitd.core.local_trouble import local_trouble, local_verdict, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused
 
@@ -35,7 +36,6 @@ _BY_NUMBER = {
     errno.ECONNRESET: _RESET,
     errno.EPIPE: _RESET,
     errno.EHOSTUNREACH: _NO_ROUTE,
-    errno.ENETUNREACH: _NO_ROUTE,
 }
 #: The first match counts; several of these types are OSErrors, too.
 _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
@@ -55,6 +55,11 @@ _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
 
 def classify_error(error: Exception) -> Unreachable:
     """Returns the verdict that an error amounts to."""
+    trouble = local_trouble(error)
+    return local_verdict(trouble) if trouble else _classify(error)
+
+
+def _classify(error: Exception) -> Unreachable:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _tls(error.certificate_error)
     refusal = error if isinstance(error, EgressRefused) else find_address_refused(error)
@@ -62,16 +67,18 @@ def classify_error(error: Exception) -> Unreachable:
         return Unreachable("egress_refused", f"No request may go there: {refusal.why}.")
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
-    for kind, verdict in _BY_TYPE:
-        if isinstance(error, kind):
-            return verdict
-    if isinstance(error, OSError):
-        number = error.errno or 0
-        name = errno.errorcode.get(number, "")
-        return _BY_NUMBER.get(number) or Unreachable(
-            "connection_failed", f"The connection failed. {name}".strip()
-        )
-    return Unreachable("probe_error", f"The poke itself failed: {type(error).__name__}.")
+    by_type = (verdict for kind, verdict in _BY_TYPE if isinstance(error, kind))
+    return suspect_verdict(error) or next(by_type, None) or _by_number(error)
+
+
+def _by_number(error: Exception) -> Unreachable:
+    if not isinstance(error, OSError):
+        return Unreachable("probe_error", f"The poke itself failed: {type(error).__name__}.")
+    number = error.errno or 0
+    name = errno.errorcode.get(number, "")
+    return _BY_NUMBER.get(number) or Unreachable(
+        "connection_failed", f"The connection failed. {name}".strip()
+    )
 
 
 def _tls(error: Exception) -> Unreachable:

@@ -14,7 +14,8 @@ from waitd.core.airflow.callback import TaskTry
 from waitd.core.connections.connection import Connection, encode_segment, join_url
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected
+from waitd.core.local_trouble import local_trouble
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected, local_receipt
 from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
 from waitd.ports import Authorization, HttpConnections
 
@@ -43,8 +44,8 @@ Role = Literal["User", "Op"]
 class AirflowRequestFailed(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
     """The attempt cannot go on; `receipt` is its result, and its error is the message."""
 
-    def __init__(self, receipt: DeliveryFailed | DeliveryRejected) -> None:
-        super().__init__(receipt.error)
+    def __init__(self, receipt: DeliveryFailed | DeliveryRejected | DeliveryPostponed) -> None:
+        super().__init__(receipt.why if isinstance(receipt, DeliveryPostponed) else receipt.error)
         self.receipt = receipt
 
 
@@ -109,7 +110,10 @@ class AirflowApi:
                 await self._refresh_credentials()
                 response = await self._send(method, endpoint, query, body)
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            raise AirflowRequestFailed(DeliveryFailed(str(error))) from None
+            trouble = local_trouble(error)
+            raise AirflowRequestFailed(
+                local_receipt(trouble) if trouble else DeliveryFailed(str(error))
+            ) from None
         receipt = self._failure(response, role)
         if receipt is not None:
             raise AirflowRequestFailed(receipt)

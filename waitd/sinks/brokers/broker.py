@@ -21,7 +21,8 @@ from waitd import models
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.local_trouble import local_trouble
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt, local_receipt
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.client_pool import ClientPool
@@ -129,6 +130,8 @@ class BrokerSink(ABC, Generic[Params, Client]):
                         self._clients.discard(key, client)
                     raise
         except WaitdError as error:  # the operator may fix it before the last retry
+            if trouble := local_trouble(error):
+                return local_receipt(trouble)
             return DeliveryFailed(str(error))
         except TimeoutError:  # while opening a client: the attempt itself is limited by the caller
             return DeliveryFailed(f"could not connect to {self.broker} in time")
@@ -137,7 +140,8 @@ class BrokerSink(ABC, Generic[Params, Client]):
                 raise
             return DeliveryFailed(f"the connection to {self.broker} was closed before it answered")
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the event is not delivered
-            return self._classify_error(error, item)
+            trouble = local_trouble(error)
+            return local_receipt(trouble) if trouble else self._classify_error(error, item)
 
     def _address(self, connection: Connection, default_port: int) -> "BrokerAddress":
         """The broker's address. Raises InvalidConnection where it is malformed or forbidden."""

@@ -1,0 +1,99 @@
+"""The daemon's own trouble is told from a target's, and counts nothing against the target."""
+
+import errno
+import socket
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from waitd.core.local_trouble import (
+    LASTING_SECONDS,
+    NAME_SERVERS_SILENT,
+    NETWORK_UNREACHABLE,
+    SUSPECT_SECONDS,
+    LocalTrouble,
+    local_trouble,
+    suspect_verdict,
+)
+from waitd.core.waits.verdict import Pending, Unreachable
+from waitd.core.waits.wait import EMPTY_PROGRESS, record_local, record_verdict
+
+KEY = ConnectionKey("x", 80, False, True, None, None, None)
+
+
+def connect_error(number: int) -> Exception:
+    return aiohttp.ClientConnectorError(KEY, OSError(number, "text"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, "text") for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)),
+        MemoryError(),
+        connect_error(errno.EMFILE),
+        RuntimeError("can't start new thread"),
+        socket.gaierror(socket.EAI_MEMORY, "text"),
+    ],
+)
+def test_own_trouble_is_recognized_also_inside_of_another_error(error: Exception) -> None:
+    assert local_trouble(error)
+    wrapped = ValueError("wrapped")
+    wrapped.__context__ = error
+    assert local_trouble(wrapped) == local_trouble(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        RuntimeError("another"),
+        TimeoutError(),
+        *map(connect_error, (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)),
+        socket.gaierror(socket.EAI_AGAIN, "text"),
+    ],
+)
+def test_the_trouble_of_a_target_is_not_own(error: Exception | None) -> None:
+    assert local_trouble(error) is None
+
+
+def test_a_silent_name_server_and_an_unreachable_network_are_suspect() -> None:
+    silent = aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_AGAIN, "text"))
+    unknown = aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "text"))
+    assert suspect_verdict(silent) is NAME_SERVERS_SILENT
+    assert suspect_verdict(unknown) is None
+    assert suspect_verdict(connect_error(errno.ENETUNREACH)) is NETWORK_UNREACHABLE
+    assert suspect_verdict(connect_error(errno.EHOSTUNREACH)) is None
+
+
+def test_what_several_origins_meet_while_none_is_reached_is_own() -> None:
+    trouble = LocalTrouble()
+    assert [trouble.judge(NAME_SERVERS_SILENT, name, 0.0) for name in "aab"] == [None] * 3
+    assert trouble.judge(NAME_SERVERS_SILENT, "c", 1.0)
+    trouble.on_reached()
+    assert trouble.judge(NAME_SERVERS_SILENT, "d", 2.0) is None
+    assert trouble.judge(Unreachable("http_500"), "e", 2.0) is None
+    assert trouble.judge(NETWORK_UNREACHABLE, "f", 2.0) is None
+    assert trouble.judge(NETWORK_UNREACHABLE, "g", 3.0 + SUSPECT_SECONDS) is None, "those are long ago"
+
+
+def test_a_trouble_lasts_for_a_while_and_is_new_once() -> None:
+    trouble = LocalTrouble()
+    assert trouble.current(0.0) == ""
+    assert trouble.report("memory is short", 0.0)
+    assert not trouble.report("memory is short", 1.0)
+    assert trouble.current(LASTING_SECONDS) == "memory is short"
+    assert trouble.current(2.0 + LASTING_SECONDS) == ""
+    assert trouble.report("memory is short", 2.0 + LASTING_SECONDS)
+
+
+def test_own_trouble_is_shown_in_the_runs_and_counts_as_no_poke() -> None:
+    progress = EMPTY_PROGRESS
+    for _ in range(3):
+        progress = record_verdict(progress, Pending(), 1.0)
+    for at in (2.0, 3.0):
+        progress = record_local(progress, Unreachable("local_error"), at)
+    assert (progress.pokes, progress.step) == (3, 3)
+    assert [(run.reason, run.times) for run in progress.runs] == [("pending", 3), ("local_error", 2)]
+    progress = record_verdict(progress, Pending(), 4.0)
+    assert (progress.pokes, progress.step) == (4, 4), "the backoff goes on where it was"
