@@ -33,7 +33,7 @@ from waitd.outgoing.errors import AddressRefused
 from waitd.outgoing.lookups import CaresLookup
 from waitd.outgoing.names import Names
 
-#: How many descriptors requests leave to the store, the API and the log; a third of a low limit.
+#: How many descriptors are a reserve; a quarter of a low limit.
 RESERVED_DESCRIPTORS = 64
 
 
@@ -86,14 +86,14 @@ class Outgoing:
         """
         return self._egress.check_host(host, port, source, self._listeners)
 
-    def connector(self, source: HostSource, **options: Any) -> aiohttp.TCPConnector:
+    def connector(self, source: HostSource, *, reserves: int = 1, **options: Any) -> aiohttp.TCPConnector:
         """A connector for the hosts for which `check_url` returned `source`.
 
-        `options` are those of `aiohttp.TCPConnector`.
+        `options` are those of `aiohttp.TCPConnector`; `reserves`: see `highest_descriptor`.
 
         Call it in the running loop.
         """
-        highest = highest_descriptor()
+        highest = highest_descriptor(reserves)
 
         def make_socket(info: Any) -> socket.socket:
             family, kind, protocol, _, address = info
@@ -121,10 +121,12 @@ class Outgoing:
             raise AddressRefused(str(error)) from None
 
 
-def highest_descriptor() -> int:
-    """The number from which on descriptors are kept for the store and the API."""
+def highest_descriptor(reserves: int) -> int:
+    """The number from which on descriptors are kept: one reserve for the store, the API and the
+    log; pokes, which keep idle connections, leave a second one to deliveries.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit - min(RESERVED_DESCRIPTORS, limit // 3)
+    return limit - reserves * min(RESERVED_DESCRIPTORS, limit // 4)
 
 
 def within_descriptors(made: socket.socket, highest: int) -> socket.socket:

@@ -101,7 +101,7 @@ class HttpClient:
         keeping = {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
         for named in HostSource:
             # The poker limits how many requests are in flight, and to which origins.
-            connector = self._outgoing.connector(named, limit=0, limit_per_host=0, **keeping)
+            connector = self._outgoing.connector(named, reserves=2, limit=0, limit_per_host=0, **keeping)
             self._sessions[named] = _open_session(connector)
             if self._pooled:
                 self._pools[named] = ConnectionPool(connector, _HEADERS, keepalive=self._keepalive or 0.0)

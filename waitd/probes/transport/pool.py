@@ -9,6 +9,7 @@ This relies on two undocumented parts of aiohttp: what `connect` reads of a requ
 """
 
 import asyncio
+import errno
 from collections.abc import Callable, Mapping
 from ssl import SSLContext
 from typing import Any, cast
@@ -29,6 +30,9 @@ CLOSED_WHILE_IDLE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 Tls = bool | SSLContext
+
+#: The errors for which idle connections are closed, to get descriptors.
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class PreparedHeaders(CIMultiDict[str]):
@@ -169,7 +173,15 @@ class ConnectionPool:
         return route, f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
 
     async def _connect(self, route: Route) -> Http1Connection:
-        connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
+        request = cast("ClientRequest", route)
+        try:
+            connection = await self._connector.connect(request, [], _NO_TIMEOUT)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or not self._close_idle(float("inf")):
+                raise
+            for _ in range(2):  # the loop closes them in its next turn
+                await asyncio.sleep(0)
+            connection = await self._connector.connect(request, [], _NO_TIMEOUT)
         if self._sweep is None:
             self._schedule_sweep()
         return Http1Connection(connection, route.add_idle, self._coalescer)
@@ -200,19 +212,22 @@ class ConnectionPool:
         self._sweep = asyncio.get_running_loop().call_later(self._keepalive / 2, self._sweep_idle)
 
     def _sweep_idle(self) -> None:
-        since = asyncio.get_running_loop().time() - self._keepalive
-        for route in self._routes.values():
-            if route.idle:
-                route.close_idle(since)
+        self._close_idle(asyncio.get_running_loop().time() - self._keepalive)
         self._schedule_sweep()
+
+    def _close_idle(self, since: float) -> bool:
+        """Closes connections that were idle before `since`; False if none is idle."""
+        routes = [route for route in self._routes.values() if route.idle]
+        for route in routes:
+            route.close_idle(since)
+        return bool(routes)
 
     def close(self) -> None:
         """Closes the idle connections."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for route in self._routes.values():
-            route.close_idle(float("inf"))
+        self._close_idle(float("inf"))
 
 
 class _ResponseFuture(asyncio.Future[Http1Response]):
