@@ -11,6 +11,7 @@ from waitd.core.local_trouble import (
     LASTING_SECONDS,
     NAME_SERVERS_SILENT,
     NETWORK_UNREACHABLE,
+    QUIET_SECONDS,
     SUSPECT_SECONDS,
     LocalTrouble,
     local_trouble,
@@ -70,11 +71,11 @@ def test_what_several_origins_meet_while_none_is_reached_is_own() -> None:
     trouble = LocalTrouble()
     assert [trouble.judge(NAME_SERVERS_SILENT, name, 0.0) for name in "aab"] == [None] * 3
     assert trouble.judge(NAME_SERVERS_SILENT, "c", 1.0)
-    trouble.on_reached()
-    assert trouble.judge(NAME_SERVERS_SILENT, "d", 2.0) is None
+    trouble.on_reached(2.0)
+    assert [trouble.judge(NAME_SERVERS_SILENT, name, 3.0) for name in "abcd"] == [None] * 4, "one works"
+    assert trouble.judge(NAME_SERVERS_SILENT, "d", 2.0 + QUIET_SECONDS)
     assert trouble.judge(Unreachable("http_500"), "e", 2.0) is None
-    assert trouble.judge(NETWORK_UNREACHABLE, "f", 2.0) is None
-    assert trouble.judge(NETWORK_UNREACHABLE, "g", 3.0 + SUSPECT_SECONDS) is None, "those are long ago"
+    assert trouble.judge(NETWORK_UNREACHABLE, "g", 100.0 + SUSPECT_SECONDS) is None, "those are long ago"
 
 
 def test_a_trouble_lasts_for_a_while_and_is_new_once() -> None:

@@ -30,6 +30,8 @@ _SUSPECT = {
 }
 #: How many origins must fail in this way, and for how long that is remembered, in seconds.
 SUSPECT_ORIGINS, SUSPECT_SECONDS = 3, 60.0
+#: For how long none may have been reached meanwhile, in seconds.
+QUIET_SECONDS = 15.0
 #: How long a trouble counts as lasting after its last sign, in seconds.
 LASTING_SECONDS = 45.0
 
@@ -84,6 +86,7 @@ class LocalTrouble:
         self._last: tuple[str, float] = ("", -inf)
         #: Origins that failed in a suspect way since one was reached, and when.
         self._suspects: dict[str, float] = {}
+        self._reached_at = -inf
 
     def report(self, trouble: str, now: float) -> bool:
         """Notes a trouble; True if it is new, or has begun again."""
@@ -107,9 +110,11 @@ class LocalTrouble:
             del self._suspects[next(iter(self._suspects))]
         if len(self._suspects) > SUSPECT_ORIGINS:
             del self._suspects[next(iter(self._suspects))]
-        return trouble if len(self._suspects) >= SUSPECT_ORIGINS else None
+        nothing_works = now - self._reached_at >= QUIET_SECONDS
+        return trouble if nothing_works and len(self._suspects) >= SUSPECT_ORIGINS else None
 
-    def on_reached(self) -> None:
+    def on_reached(self, now: float) -> None:
         """An origin was reached, so the network and the name servers work."""
+        self._reached_at = now
         if self._suspects:
             self._suspects.clear()

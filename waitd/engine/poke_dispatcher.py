@@ -134,7 +134,7 @@ class PokeDispatcher:
                 verdicts = self._without_own(attempt, verdicts, now)
                 failed = verdicts[0].reason != LOCAL_ERROR
             elif verdicts:
-                self._troubles.trouble.on_reached()
+                self._troubles.trouble.on_reached(now)
             timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
             self._origins.done(attempt.origin, now, timed_out=timed_out, failed=failed)
             if self._stopped:
