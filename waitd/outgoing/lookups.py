@@ -30,7 +30,7 @@ SYSTEM_TTL = 10.0
 _NOT_FOUND = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_EBADNAME})
 
 
-class FileWatch:
+class ConfigurationWatch:
     """Notices that files changed, appeared, were replaced or removed."""
 
     def __init__(self, *paths: Path) -> None:
@@ -80,7 +80,7 @@ class CaresLookup:
         """
         self._options = {} if options is None else options
         self._hosts = hosts
-        self._watch = FileWatch(resolv_conf, hosts)
+        self._watch = ConfigurationWatch(resolv_conf, hosts)
         self._resolver: aiodns.DNSResolver | None = None
 
     async def find(self, host: str) -> Answer:
@@ -139,7 +139,7 @@ class SystemLookup:
     limit = 200
 
     def __init__(self) -> None:
-        self._watch = FileWatch(RESOLV_CONF, HOSTS)
+        self._watch = ConfigurationWatch(RESOLV_CONF, HOSTS)
 
     async def find(self, host: str) -> Answer:
         """See `Lookup`."""
