@@ -44,7 +44,7 @@ from waitd.bench.quantiles import quantile
 LIVEZ_GOAL, LAG_GOAL = 50.0, 20.0
 SECONDS = 10.0
 #: Origins of the hostile answers, so that no limit per origin slows the pokes down.
-ORIGINS = 40
+ORIGINS = 250
 #: A query of one instruction that takes minutes.
 QUERY = (
     "select instr(replace(hex(zeroblob(1000000)),'00','aa'), replace(hex(zeroblob(500000)),'00','aa')||'b')*0"
@@ -179,7 +179,7 @@ async def answers(daemon: MeasuredDaemon, count: int) -> str:
         await daemon.submit(
             {
                 "kind": "http",
-                "params": {"endpoint": f"{servers[n % ORIGINS].url}/{seed}-{n}", "request_timeout": 2, **CONDITIONS},
+                "params": {"endpoint": f"{servers[n % ORIGINS].url}/{seed}-{n}", "request_timeout": 1, **CONDITIONS},
                 "poke_interval": 3600,
             }
             for n in range(count)

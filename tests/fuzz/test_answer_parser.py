@@ -89,8 +89,7 @@ async def exchange(random: Random, answer: HostileAnswer) -> tuple[bytes | Excep
             if handler.transport.closed:
                 break
             part = piece[start : start + 32 * 1024]
-            connection.get_buffer(-1)[: len(part)] = part
-            connection.buffer_updated(len(part))
+            connection.data_received(part)
             taken += len(part)
             if results and reading is None and not isinstance(results[0], Exception):
                 response = results[0]

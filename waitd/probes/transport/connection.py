@@ -16,15 +16,13 @@ from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
 from waitd.probes.transport.response import Http1Response, OnResponse
 
-#: How many bytes are received in one turn of the event loop. At worst they are 5,000 chunks of one
-#: byte, which take 2 ms.
-_READ_BYTES = 32 * 1024
+#: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
+#: take 2 ms.
+_PIECE = 32 * 1024
 
 
 class WriteCoalescer:
     """Writes all requests of one turn of the event loop together at its end.
-
-    Its connections also share the buffer into which they receive.
 
     A write wakes the server's core. When that is another core of this machine, waking it costs more
     than the rest of a poke; writes that follow at once find it awake.
@@ -33,7 +31,6 @@ class WriteCoalescer:
     def __init__(self) -> None:
         """Call it in the running loop."""
         self.loop = asyncio.get_running_loop()
-        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._pending: list[tuple[Http1Connection, bytes]] = []
 
     def add(self, connection: "Http1Connection", request: bytes) -> None:
@@ -48,7 +45,7 @@ class WriteCoalescer:
             connection.write(request)
 
 
-class Http1Connection(asyncio.BufferedProtocol):
+class Http1Connection(asyncio.Protocol):
     """A connection's protocol. aiohttp's own still learns when the connection is lost.
 
     Attributes:
@@ -56,7 +53,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         lost: whether no other request may be sent on it.
     """
 
-    __slots__ = ("_buffer", "_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "lost")  # fmt: skip
+    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "lost")  # fmt: skip
 
     def __init__(
         self,
@@ -79,7 +76,6 @@ class Http1Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport = transport
         self._on_idle = on_idle
         self._coalescer = coalescer
-        self._buffer = coalescer.buffer
         self.lost = self._paused = self._interim = self._has_head = self._written = False
         self._response: Http1Response | None = None
         self._on_response: OnResponse | None = None
@@ -133,18 +129,13 @@ class Http1Connection(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
 
-    # ------------------------------------------------------------ asyncio.BufferedProtocol
+    # ------------------------------------------------------------ asyncio.Protocol
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Returns where to receive data."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Parses the data in the buffer."""
-        self.data_received(self._buffer[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         """Parses received data."""
+        if len(data) > _PIECE:
+            self._receive_pieces(data)
+            return
         if self._response is None and (self._on_response is None or not self._written):
             # No request has been written: this data would be taken for the next request's response.
             self._fail(aiohttp.ServerDisconnectedError())
@@ -156,14 +147,8 @@ class Http1Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
-        except httptools.HttpParserError as error:
-            callback_error = error.__context__
-            self._fail(
-                callback_error if isinstance(callback_error, HeadTooLarge) else InvalidHttp(str(error))
-            )
-            return
-        except HeadTooLarge as error:
-            self._fail(error)
+        except (httptools.HttpParserError, HeadTooLarge) as error:
+            self._fail(_head_error(error) or InvalidHttp(str(error)))
             return
         response = self._response
         if response is not None:
@@ -177,7 +162,12 @@ class Http1Connection(asyncio.BufferedProtocol):
             if not response.complete and exceeds_overhead(self._received, response.received):
                 self._fail(AnswerTooLarge("the answer has too many bytes besides its body"))
 
-    def _parse_end_of_head(self, data: bytes | memoryview) -> bytes | memoryview:
+    def _receive_pieces(self, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE):
+            if not self.lost:
+                self.data_received(data[start : start + _PIECE])
+
+    def _parse_end_of_head(self, data: bytes) -> bytes:
         """Parses data until the head has its largest size; returns the rest.
 
         Raises:
@@ -278,6 +268,12 @@ class Http1Connection(asyncio.BufferedProtocol):
             self._on_idle(self)
         else:
             self.close()
+
+
+def _head_error(error: Exception) -> HeadTooLarge | None:
+    """The error that was raised, here or in a callback of the parser, because of a large head."""
+    error = error.__context__ if isinstance(error.__context__, Exception) else error
+    return error if isinstance(error, HeadTooLarge) else None
 
 
 def _connection_error(exc: Exception | None) -> Exception:
