@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
-#: SQLSTATE classes of errors in the statement: features, data, cardinality, read-only, syntax and
-#: rights.
-_PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "P0")
+#: SQLSTATE classes of errors in the statement: features, data, cardinality, read-only, syntax,
+#: rights and sizes.
+_PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "54", "P0")
 #: SQLSTATE classes of errors in the login.
 _PG_LOGIN = ("28", "3D")
 _MYSQL_LOGIN = frozenset({1044, 1045, 1049, 1698, 1862, 3118, 3159, 4151})

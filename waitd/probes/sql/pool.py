@@ -118,8 +118,12 @@ async def _select_postgres(conn: AsyncConnection, query: Query, max_rows: int) -
     await conn.execute(limit, {"milliseconds": str(max(int(query.request_timeout * 1000), 1))})
     declared = text(f"DECLARE waitd NO SCROLL CURSOR FOR {_statement(query)}")
     await conn.execute(declared, dict(query.parameters))
-    result = await conn.exec_driver_sql(f"FETCH FORWARD {max_rows + 1} FROM waitd")
-    rows = QueryResult(list(result.keys()), [tuple(row) for row in result.fetchall()])
+    # Every FETCH has this text, but rows of another shape: SQLAlchemy's cache of prepared
+    # statements would decode them as those of an earlier query.
+    driver_connection: Any = (await conn.get_raw_connection()).driver_connection
+    records = await driver_connection.fetch(f"FETCH FORWARD {max_rows + 1} FROM waitd")
+    columns = list(records[0].keys()) if records else []
+    rows = QueryResult(columns, [tuple(record) for record in records])
     await conn.exec_driver_sql("SELECT pg_advisory_unlock_all()")  # such locks outlive a transaction
     return rows, True
 
