@@ -1,7 +1,10 @@
-"""Log lines mask secrets."""
+"""Log lines mask secrets, and control no terminal."""
 
+import subprocess
+import sys
 from typing import Any
 
+import orjson
 import pytest
 
 from waitd.log import redact
@@ -23,3 +26,28 @@ from waitd.log import redact
 )
 def test_secrets_are_masked(event: dict[str, Any], redacted: dict[str, Any]) -> None:
     assert redact(None, "info", event) == redacted
+
+
+HOSTILE = "\x1b[2J\x07\x9b31m\u202etxt\u2028\x7f"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_no_value_controls_the_terminal(log_format: str) -> None:
+    code = f"""
+import logging, structlog
+from waitd import log
+log.configure(log_format={log_format!r})
+structlog.get_logger().warning("seen", state={HOSTILE!r}, more=[{HOSTILE!r}])
+logging.getLogger("library").error({HOSTILE!r})
+try:
+    raise ValueError({HOSTILE!r})
+except ValueError:
+    structlog.get_logger().exception("failed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    lines = done.stderr.decode()
+    assert not any(each in lines for each in "\x1b\x07\x9b\u202e\u2028\x7f")
+    assert lines.count("[2J") == 4
+    if log_format == "json":
+        logged = [orjson.loads(line) for line in lines.splitlines() if line.startswith("{")]
+        assert logged[0]["state"] == HOSTILE

@@ -12,9 +12,11 @@ from typing import Any
 import orjson
 import structlog
 
+from waitd.core.connections.masking import MASK
+from waitd.core.visible_text import visible, visible_json, visible_lines, visible_values
+
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|authorization|api[-_]?key|cookie", re.IGNORECASE)
 _URL_SECRETS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@]*@)?(?P<rest>[^\s?#'\"]*)(?:\?[^\s'\"]*)?")
-MASK = "***"
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -43,6 +45,7 @@ def configure(*, level: str = "info", log_format: str = "auto", version: str = "
         redact,
     ]
     if console:
+        shared.append(_escape_controls)
         structlog.configure(
             processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
             wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -51,7 +54,7 @@ def configure(*, level: str = "info", log_format: str = "auto", version: str = "
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+            processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json)],
             wrapper_class=structlog.make_filtering_bound_logger(threshold),
             logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
             cache_logger_on_first_use=True,
@@ -59,6 +62,29 @@ def configure(*, level: str = "info", log_format: str = "auto", version: str = "
     if version:
         structlog.contextvars.bind_contextvars(version=version)
     # Libraries use the standard library's logging. Only their warnings and errors are logged.
-    logging.basicConfig(
-        level=max(threshold, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LibraryFormatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler])
+
+
+def _escape_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Makes visible what a terminal would obey; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = (visible_lines if name == "exception" else visible)(value)
+        elif isinstance(value, list | tuple | dict):
+            event[name] = visible_values(value)
+    return event
+
+
+def _to_json(event: Any, **options: Any) -> bytes:
+    line = orjson.dumps(event, **options)
+    return line if line.isascii() and b"\x7f" not in line else visible_json(line.decode()).encode()
+
+
+class _LibraryFormatter(logging.Formatter):
+    """Formats what libraries log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return visible_lines(super().format(record))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.console import ExitCode, fail, print_error, print_json, stderr_console
+from waitd.cli.console import ExitCode, fail, print_error, print_json, print_line, stderr_console
 from waitd.cli.display.formatting import pluralize
 from waitd.cli.export_import import submit_lines
 from waitd.cli.options import DEFAULT_URL, Config, Json, Url, examples, help_text, load_settings
@@ -111,7 +111,7 @@ def _print_tasks(tasks: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         else:
             index = "" if task["map_index"] < 0 else f"[{task['map_index']}]"
             name = f"{task['dag_id']}  {task['run_id']}  {task['task_id']}{index}"
-            sys.stdout.write(f"{name}  {task['kind']}, until {task['deadline']}\n")
+            print_line(f"{name}  {task['kind']}, until {task['deadline']}")
     stderr_console().print(f"{pluralize(len(tasks), 'wait')} would be registered.")
 
 

@@ -11,6 +11,7 @@ import typer
 
 from waitd.cli.console import ExitCode, print_error, print_json, stdout_console
 from waitd.cli.options import Config, Json, examples, help_text, load_settings
+from waitd.core.connections.masking import MASK
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,12 +66,12 @@ def displayed_value(settings: "Settings", name: str) -> Any:
 
     value = getattr(settings, name)
     if isinstance(value, SecretStr):
-        return "***"
+        return MASK
     if name == "database_url" and value is not None:
         try:
             return make_url(value).render_as_string(hide_password=True)
         except ArgumentError:
-            return "***"
+            return MASK
     return settings.model_dump(mode="json", include={name})[name]
 
 

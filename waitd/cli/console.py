@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
+
+from waitd.core.visible_text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,23 +42,35 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
 
 def stdout_console() -> "Console":
     """A console on standard output. Without a terminal it never cuts or wraps a line."""
-    from rich.console import Console
-
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNLIMITED_WIDTH, highlight=False)
+    return _safe_console(sys.stdout)
 
 
 def stderr_console() -> "Console":
     """A console on standard error, for progress and messages to a person."""
-    from rich.console import Console
+    return _safe_console(sys.stderr)
 
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else UNLIMITED_WIDTH, highlight=False)
+
+def _safe_console(file: TextIO) -> "Console":
+    from waitd.cli.display.safe_console import SafeConsole
+
+    return SafeConsole(file=file, width=None if file.isatty() else UNLIMITED_WIDTH, highlight=False)
+
+
+def print_line(text: str) -> None:
+    """Prints one line of text on standard output; what a terminal would obey is made visible."""
+    sys.stdout.write(visible(text) + "\n")
 
 
 def print_json(value: Any) -> None:
     """Prints one JSON document on one line of standard output."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    print_json_text(orjson.dumps(value).decode())
+
+
+def print_json_text(document: str) -> None:
+    """Prints a JSON document that is text already; its escapes keep a terminal from obeying it."""
+    sys.stdout.write(visible_json(document) + "\n")
 
 
 def print_error(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.console import ExitCode, fail, print_json, stdout_console
+from waitd.cli.console import ExitCode, fail, print_json, print_line, stdout_console
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.display.formatting import format_relative_time
 from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
@@ -95,7 +95,7 @@ def _create_offline(role: str, namespace: str, seconds: float | None) -> dict[st
 
 
 def _print_created(created: Mapping[str, Any]) -> None:
-    sys.stdout.write(f"{created['key']}\n")
+    print_line(created["key"])
     if "line" in created:
         sys.stderr.write(
             f"Add this line to the file named by api_keys_file:\n{created['line']}\n"
@@ -154,7 +154,7 @@ def revoke(
     if as_json:
         print_json(revoked)
     else:
-        sys.stdout.write(f"{revoked['id']} revoked\n")
+        print_line(f"{revoked['id']} revoked")
 
 
 def register(app: typer.Typer) -> None:

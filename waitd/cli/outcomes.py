@@ -1,12 +1,11 @@
 """Waits for the outcomes of submitted waits, for `waitd submit --wait` and `waitd watch ID`."""
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from waitd.cli.console import ExitCode, print_json, stderr_console
+from waitd.cli.console import ExitCode, print_json, print_line, stderr_console
 from waitd.cli.daemon_calls import call_daemon
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def wait_for_outcomes(url: str, ids: Sequence[str], *, as_json: bool) -> Sequenc
         else:
             outcome = wait.get("outcome") or {"reason": "", "message": wait.get("error", "")}
             fields = [wait["id"], wait["state"], outcome["reason"], outcome["message"]]
-            sys.stdout.write(" · ".join(filter(None, fields)) + "\n")
+            print_line(" · ".join(filter(None, fields)))
     if len(ended) > 1 and not as_json:
         counts = Counter(wait["state"] for wait in ended)
         console.print(", ".join(f"{count} {state}" for state, count in counts.most_common()))

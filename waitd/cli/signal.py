@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from waitd.cli.console import ExitCode, fail, print_json
+from waitd.cli.console import ExitCode, fail, print_json, print_line
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.display.formatting import pluralize
 from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
@@ -29,7 +29,7 @@ def signal(
     if as_json:
         print_json(answer)
     else:
-        typer.echo(f"{answer['key']} is stored; {pluralize(answer['waits'], 'wait')} listening now")
+        print_line(f"{answer['key']} is stored; {pluralize(answer['waits'], 'wait')} listening now")
 
 
 def _decode_payload(text: str) -> Any:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.console import ExitCode, describe_refusal, fail, print_error, print_json, stderr_console
+from waitd.cli.console import (
+    ExitCode,
+    describe_refusal,
+    fail,
+    print_error,
+    print_json,
+    print_line,
+    stderr_console,
+)
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
 
@@ -158,7 +166,7 @@ def print_accepted(answers: Sequence[Mapping[str, Any]], *, as_json: bool) -> No
         if as_json:
             print_json(answer)
         elif "id" in answer:
-            sys.stdout.write(answer["id"] + "\n")
+            print_line(answer["id"])
 
 
 def print_refused(answers: Sequence[Mapping[str, Any]]) -> int:

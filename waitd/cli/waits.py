@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waitd.cli.completion import complete_id, complete_state
-from waitd.cli.console import ExitCode, describe_refusal, print_error, print_json, stdout_console
+from waitd.cli.console import ExitCode, describe_refusal, print_error, print_json, print_line, stdout_console
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, examples, help_text, parse_labels
 
@@ -132,7 +132,7 @@ def act_on_waits(
             if as_json:
                 print_json(wait)
             else:
-                typer.echo(describe(wait))
+                print_line(describe(wait))
 
     call_daemon(url, work)
     raise typer.Exit(ExitCode.FAILED if refused else ExitCode.OK)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waitd.cli.completion import complete_id, complete_state
-from waitd.cli.console import ExitCode, fail, print_error, stderr_console, stdout_console
+from waitd.cli.console import ExitCode, fail, print_error, print_json_text, stderr_console, stdout_console
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, examples, help_text, parse_labels
 from waitd.cli.outcomes import RECONNECT_SECONDS, outcome_exit_code, wait_for_outcomes
@@ -95,7 +95,7 @@ def follow_outcomes(url: str, outcome_filter: OutcomeFilter, *, as_json: bool) -
             return
         stream.counts[outcome["state"]] += 1
         if as_json:
-            sys.stdout.write(event + "\n")
+            print_json_text(event)
             sys.stdout.flush()
         else:
             out.print(render_outcome(outcome), no_wrap=True, overflow="ellipsis", crop=out.is_terminal)
@@ -165,9 +165,11 @@ def render_outcome(outcome: Mapping[str, Any]) -> "Text":
 
     from waitd.cli.display.formatting import format_duration, pluralize
     from waitd.cli.display.waits import styled_state
+    from waitd.core.visible_text import visible_values
 
     finished_at = datetime.fromisoformat(outcome["finished_at"])
     duration = (finished_at - datetime.fromisoformat(outcome["created_at"])).total_seconds()
+    outcome = visible_values(outcome)
     labels = " ".join(f"{name}={value}" for name, value in outcome["labels"].items())
     message = outcome["message"] or (outcome["reason"] if outcome["reason"] != outcome["state"] else "")
     after = f"{outcome['kind']} after {format_duration(duration)}, {pluralize(outcome['pokes'], 'poke')}"

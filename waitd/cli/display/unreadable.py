@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from waitd.core.visible_text import visible
+
 
 def render_unreadable(waits: Sequence[Mapping[str, Any]], *, whole: bool = False) -> Table:
     """Each wait's id and why it cannot be read; with `whole` its columns, too, with escapes."""
@@ -21,6 +23,4 @@ def render_unreadable(waits: Sequence[Mapping[str, Any]], *, whole: bool = False
 
 
 def _escaped(value: Any) -> Text:
-    """A value without characters that act on a terminal."""
-    text = value if isinstance(value, str) else repr(value)
-    return Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
+    return Text(visible(value if isinstance(value, str) else repr(value)))

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from waitd.cli.display.formatting import format_duration
 from waitd.cli.display.waits import styled_state
+from waitd.core.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,7 @@ class UntilDisplay:
         result = run.verdict, run.reason, run.message
         if result != self._last:
             self._last = result
-            self._console.print(" · ".join(filter(None, result)), markup=False)
+            self._console.print(visible(" · ".join(filter(None, result))), markup=False)
 
 
 def render_progress(wait: "StandaloneWait", now: float) -> Text:
@@ -61,7 +62,7 @@ def render_progress(wait: "StandaloneWait", now: float) -> Text:
     since = f"for {format_duration(now - run.first_at)}"
     return Text.assemble(
         styled_state(run.verdict),
-        f" {run.message or run.reason}"[:60],
+        visible(f" {run.message or run.reason}")[:60],
         f" · {since} · {wait.progress.pokes} pokes · {next_poke} · {left}",
         no_wrap=True,
         overflow="ellipsis",
@@ -74,7 +75,7 @@ def print_outcome(console: "Console", finish: "Finish") -> None:
     after = f" after {pokes} pokes" if pokes != 1 else " at the first poke"
     detail = outcome.message or (outcome.reason if outcome.reason != outcome.state.value else "")
     console.print(
-        Text.assemble(styled_state(outcome.state.value), after, f": {detail}" if detail else ""),
+        Text.assemble(styled_state(outcome.state.value), after, f": {visible(detail)}" if detail else ""),
         soft_wrap=True,
     )
     if outcome.state.value != "success" and len(runs) > 1:

@@ -11,6 +11,7 @@ from rich.text import Text
 from waitd.cli.console import UNLIMITED_WIDTH
 from waitd.cli.display.cost import render_wait_cost
 from waitd.cli.display.formatting import format_duration, format_relative_time, pluralize
+from waitd.core.visible_text import visible_json, visible_lines, visible_values
 
 STYLES = {
     "waiting": "cyan", "success": "green", "failed": "red", "timeout": "yellow", "cancelled": "dim",
@@ -45,6 +46,7 @@ def describe_last_result(wait: Mapping[str, Any]) -> str:
 
 def render_status_line(wait: Mapping[str, Any], now: datetime) -> Text:
     """The last result and the next poke of a waiting wait, on one line."""
+    wait = visible_values(wait)
     verdict, waiting_on = wait["last_verdict"], wait["waiting_on"] or {}
     is_due = wait["next_poke_at"] is not None and datetime.fromisoformat(wait["next_poke_at"]) <= now
     next_poke = "next poke due" if is_due else f"next poke {format_relative_time(wait['next_poke_at'], now)}"
@@ -78,7 +80,7 @@ def render_table(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
     table.add_column("RESULT", no_wrap=True, overflow="ellipsis", ratio=3 if cut else None)
     if wide:
         table.add_column("LABELS", no_wrap=True, overflow="ellipsis", ratio=2 if cut else None)
-    for wait in waits:
+    for wait in map(visible_values, waits):
         at = format_relative_time(wait["finished_at"] or wait["next_poke_at"])
         cells: list[str | Text] = [wait["id"], styled_state(wait["state"]), at]
         if wide:
@@ -92,10 +94,14 @@ def render_table(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
 
 def render_details(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], why: str) -> RenderableType:
     """One wait in full. `why` explains why it still waits, or how it ended."""
+    import orjson
+
+    payload = visible_json(orjson.dumps((wait["outcome"] or {}).get("payload")).decode())
+    wait, runs, why = visible_values(wait), visible_values(runs), visible_lines(why)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, value in (("why", Text(why)), *_facts(wait)):
+    for name, value in (("why", Text(why)), *_facts(wait, payload)):
         facts.add_row(name, value)
     parts: list[RenderableType] = [
         Text.assemble((wait["id"], "bold"), "  ", styled_state(wait["state"])),
@@ -110,9 +116,7 @@ def render_details(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], w
     return Group(*parts)
 
 
-def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
-    import orjson
-
+def _facts(wait: Mapping[str, Any], payload: str) -> list[tuple[str, Text]]:
     def moment(time: str | None) -> Text:
         return Text(f"{time}  ({format_relative_time(time)})" if time else "-")
 
@@ -127,7 +131,7 @@ def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
         facts += [
             ("ended", moment(wait["finished_at"])),
             ("reason", Text(" · ".join(filter(None, [outcome.get("reason"), outcome.get("message")])))),
-            ("payload", Text(orjson.dumps(outcome.get("payload")).decode())),
+            ("payload", Text(payload)),
         ]
     backoff = ", with backoff" if wait["exponential_backoff"] else ""
     pace = f"every {format_duration(wait['poke_interval'])}{backoff}, for at most {format_duration(wait['timeout'])}"
