@@ -4,6 +4,7 @@ A stub plays what moto does not: errors, malformed responses, refused signatures
 """
 
 import json
+import re
 import threading
 from typing import Any
 
@@ -225,15 +226,39 @@ async def test_refused_credentials_are_refreshed_once_and_requests_are_signed() 
         assert '{"TableName": "jobs"}' in server.requests[0]
 
 
+async def test_what_was_sent_is_masked_in_answers_that_repeat_it() -> None:
+    def script(head: str, _: int) -> Script:
+        sent = head.partition("Authorization: ")[2].partition("\r\n")[0]
+        return [
+            answer(200, json.dumps({"Table": {"TableStatus": "ACTIVE", "TableName": head + sent}}).encode())
+        ]
+
+    async with raw_server(script) as server:
+        extra = {
+            "endpoint_url": server.url,
+            "region_name": "eu-west-1",
+            "aws_session_token": "pl4nted/token+1=",
+        }
+        verdict = await poke(
+            Connection("aws_default", "aws", login="AKIAPLANTED1", password="secret", extra=extra), **TABLE
+        )
+        assert "pl4nted/token+1=" in server.requests[0]
+        [signature] = re.findall("Signature=([0-9a-f]{64})", server.requests[0])
+    assert isinstance(verdict, Success)
+    for secret in ("pl4nted", "AKIAPLANTED1", signature):
+        assert secret not in repr(verdict)
+    assert "Signature=***" in repr(verdict)
+
+
 async def test_large_responses_are_parsed_in_a_thread_and_too_large_ones_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_main_thread: list[bool] = []
     evaluate = aws_waiter.evaluate_response
 
-    def recorded(*args: Any) -> Any:
+    def recorded(*args: Any, **options: Any) -> Any:
         in_main_thread.append(threading.current_thread() is threading.main_thread())
-        return evaluate(*args)
+        return evaluate(*args, **options)
 
     monkeypatch.setattr(aws_waiter, "evaluate_response", recorded)
     for size, inline in ((10, True), (100_000, False)):

@@ -18,6 +18,7 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Success, Unreachable
 from waitd.outgoing import Outgoing
 from waitd.probes.sql.probe import SqlProbe
+from waitd.probes.sql.rows import SelectedRows, masked
 
 
 @database_servers
@@ -34,6 +35,14 @@ async def test_a_refused_login_is_refreshed_once(database: Database) -> None:
         if isinstance(verdict, Failure):
             assert (verdict.reason, verdict.silenceable) == ("access_denied", True)
             assert "wrong-pw" not in verdict.message
+
+
+@pytest.mark.parametrize("cell", ["<pl4nted-password>", "cGw0bnRlZC1wYXNzd29yZA=="])
+def test_the_password_is_masked_in_rows(cell: str) -> None:
+    connection = Connection("db", "postgres", "db.example", login="u", password="pl4nted-password")
+    selected = SelectedRows([{"seen": cell, "n": 1}], 40, True)
+    assert masked(selected, connection).rows[0]["seen"].strip("<>") == "***"
+    assert masked(selected, Connection("db", "postgres", "db.example")) is selected
 
 
 async def test_lost_connections_end_no_wait(postgres: Postgres, poke: SqlPoker) -> None:

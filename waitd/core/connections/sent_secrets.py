@@ -3,11 +3,11 @@
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
-from waitd.core.connections.connection import Connection
 from waitd.core.connections.masking import SecretMask
 
 #: Names, of headers and of query parameters, whose values are secrets.
@@ -102,6 +102,7 @@ def authorization_mask(
     )
 
 
+@lru_cache(maxsize=1024)
 def keys_mask(keys: AwsKeys | None) -> SecretMask:
     """Masks what requests that are signed with an access key of AWS carry."""
     return SecretMask(_key_secrets(keys))
@@ -111,6 +112,7 @@ def _key_secrets(keys: AwsKeys | None) -> tuple[str, ...]:
     return () if keys is None else (keys.access_key_id, keys.session_token or "")
 
 
-def login_mask(connection: Connection) -> SecretMask:
-    """Masks the login and the password of a connection that does not speak HTTP."""
-    return SecretMask([connection.password or ""], [connection.login or ""])
+@lru_cache(maxsize=1024)
+def password_mask(password: str | None) -> SecretMask:
+    """Masks the password of a connection that does not speak HTTP."""
+    return SecretMask([password or ""])

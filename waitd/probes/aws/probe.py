@@ -19,6 +19,8 @@ from waitd.core.aws.answers import AwsError, aws_verdict
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.sent_secrets import keys_mask, signature_of
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
@@ -211,8 +213,11 @@ class AwsWaiterProbe(Probe):
             body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
             if body is None:
                 return _TOO_LARGE
-            facts, headers = answer.facts, answer.response.headers
-            evaluate = partial(evaluate_response, waiter, facts.status, headers, body, facts.retry_after)
+            facts, mask = answer.facts, _mask(endpoint, request)
+            headers = {name: mask.mask_text(value) for name, value in answer.response.headers.items()}
+            evaluate = partial(
+                evaluate_response, waiter, facts.status, headers, body, facts.retry_after, mask=mask
+            )
             return evaluate() if len(body) <= INLINE_RESPONSE else await to_thread.run_sync(evaluate)
         finally:
             await self._http.release(answer.response)
@@ -233,13 +238,26 @@ def _signed_headers(
     return {**request.headers, **signature}
 
 
+def _mask(endpoint: AwsEndpoint, request: Request) -> SecretMask:
+    """Masks what the request carries."""
+    mask, signature = keys_mask(endpoint.keys), signature_of((request.headers or {}).get("Authorization"))
+    return mask if signature is None else mask.adding(signature)
+
+
 def evaluate_response(
-    waiter: AwsWaiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
+    waiter: AwsWaiter,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    retry_after: float | None,
+    *,
+    mask: SecretMask,
 ) -> Verdict | CredentialsRefused:
-    """Returns the verdict on a response.
+    """Returns the verdict on a response, in which what was sent is masked.
 
     An error that no acceptor tests for is one of any AWS service.
     """
+    body = mask.mask_bytes(body)
     try:
         response = waiter.parse_response(status, headers, body)
         match = waiter.match(response)

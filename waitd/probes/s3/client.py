@@ -17,6 +17,8 @@ from waitd.core.aws.answers import AwsError, S3Operation, s3_verdict
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.sent_secrets import keys_mask, signature_of
 from waitd.core.http.answer import RETRYABLE_STATUSES, AnswerFacts, CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
@@ -59,6 +61,7 @@ _Value = TypeVar("_Value", float, str)
 class _S3Response(NamedTuple):
     facts: AnswerFacts
     response: Response
+    mask: SecretMask
     body: bytes | None = None
 
     @property
@@ -116,7 +119,8 @@ class S3Client:
                 return None
             return await self._check_bucket(endpoint, bucket)
         if 200 <= status < 300:
-            return object_from_head(key, answer.response.headers) or _BAD_HEAD
+            found = object_from_head(key, answer.response.headers)
+            return _BAD_HEAD if found is None else found._replace(etag=answer.mask.mask_text(found.etag))
         error = AwsError(status, retry_after=answer.facts.retry_after)
         if status in _UNEXPLAINED:  # the error of a LIST has a body
             region = self._regions.get((endpoint.origin, bucket))
@@ -195,12 +199,16 @@ class S3Client:
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _S3Response:
         now = self.now()
-        facts, response, _ = await self._http.fetch(bucket.request(method, key, query, now=now), now)
+        request = bucket.request(method, key, query, now=now)
+        facts, response, _ = await self._http.fetch(request, now)
+        signature = signature_of((request.headers or {}).get("Authorization"))
+        mask = bucket.mask if signature is None else bucket.mask.adding(signature)
         try:
             if method == "HEAD":
-                return _S3Response(facts, response)
+                return _S3Response(facts, response, mask)
             limit = _PAGE_BYTES if facts.status < 300 else _ERROR_BYTES
-            return _S3Response(facts, response, await self._http.read(response, limit))
+            body = await self._http.read(response, limit)
+            return _S3Response(facts, response, mask, None if body is None else mask.mask_bytes(body))
         finally:
             if not response.closed:
                 await self._http.release(response)
@@ -224,6 +232,7 @@ class Bucket:
             host = f"{name}.{host}"
         self.origin = f"{scheme}://{host}"
         self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host)
+        self.mask = keys_mask(endpoint.keys)
         self.verify_tls = endpoint.verify_tls
         root = f"{slash}{base_path}" if virtual else f"{slash}{base_path}/{name}"
         self._key_prefix = f"{root}/"

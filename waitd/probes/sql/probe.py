@@ -23,7 +23,7 @@ from waitd.probes.sql.errors import sql_verdict, unreadable
 from waitd.probes.sql.evaluation import evaluate
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
 from waitd.probes.sql.pool import DatabasePools
-from waitd.probes.sql.rows import MAX_ROWS, SelectedRows
+from waitd.probes.sql.rows import MAX_ROWS, SelectedRows, masked
 from waitd.probes.sql.sqlite import SqliteFiles
 from waitd.probes.transport.errors import classify_error
 
@@ -120,7 +120,8 @@ class SqlProbe(Probe):
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         try:
-            return await self._pools.select(connection, endpoint, query, max_rows)
+            selected = await self._pools.select(connection, endpoint, query, max_rows)
+            return masked(selected, connection) if isinstance(selected, SelectedRows) else selected
         except Exception as error:  # noqa: BLE001 - an error of one database ends only the poke of its waits
             own = local_trouble(error)
             verdict = local_verdict(own) if own else sql_verdict(error) or classify_error(error)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.sent_secrets import password_mask
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.sql.errors import TOO_LARGE
 
@@ -49,6 +51,13 @@ class QueryResult(NamedTuple):
 def row_limit(columns: int, max_rows: int) -> int:
     """Returns how many rows to read: one more than `max_rows`, or than have MAX_VALUES."""
     return min(max_rows, MAX_VALUES // max(columns, 1)) + 1
+
+
+def masked(selected: SelectedRows, connection: Connection) -> SelectedRows:
+    """Masks the connection's password in rows that have it."""
+    encoded = orjson.dumps(selected.rows)
+    rows = password_mask(connection.password).mask_bytes(encoded)
+    return selected if rows is encoded else selected._replace(rows=orjson.loads(rows))
 
 
 def selected_rows(result: QueryResult, max_rows: int) -> SelectedRows | Unreachable:
