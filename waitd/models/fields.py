@@ -26,9 +26,12 @@ MAX_LABEL_VALUE = 256
 #: The longest idempotency key, supersede key and signal key, in characters.
 MAX_KEY_LENGTH = 256
 
-#: Characters that keys and labels must not contain. Undecodable header bytes become surrogates.
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-NO_CONTROL_CHARACTERS = "control characters are not allowed"
+#: Characters that keys and labels must not contain: controls, those that change the direction of
+#: text (so that it shows as other text), and surrogates, which undecodable header bytes become.
+CONTROL_CHARACTERS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+NO_CONTROL_CHARACTERS = "control characters, and those that change the direction of text, are not allowed"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]

@@ -47,7 +47,7 @@ def _raw(content: Any, description: str | None = None) -> Meta:
     return Meta(description=description, extra={"content": content})
 
 
-class WaitRequest(Struct, forbid_unknown_fields=True, gc=False):
+class WaitRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The body of `POST /v1/waits`."""
 
     kind: Annotated[str, Meta(description="What to poke: http, …")]
@@ -80,7 +80,7 @@ class WaitRequest(Struct, forbid_unknown_fields=True, gc=False):
     )
 
 
-class BatchLine(WaitRequest, forbid_unknown_fields=True, gc=False):
+class BatchLine(WaitRequest, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One line of `POST /v1/waits:batch`."""
 
     idempotency_key: _Key | None = None

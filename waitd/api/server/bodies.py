@@ -5,16 +5,18 @@ Long work on one body yields to the event loop: see `Turns`.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 
-from waitd.api.problems import refusal
+from waitd.api.problems import MAX_PROBLEMS, refusal
 from waitd.api.server.connection import ApiConnection
 from waitd.api.server.loopback_guard import JSON
 from waitd.core.errors import InvalidInput, Problem
+from waitd.core.repeated_fields import may_repeat, repeated_fields
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY, pointer
 
 #: How deep objects and arrays may nest. JSON writers have lower limits than readers.
@@ -172,7 +174,7 @@ def decoded(text: bytes, max_depth: int = MAX_DEPTH) -> Any:
     """Decodes JSON.
 
     Raises:
-        MalformedBody: `text` is not JSON, or nests deeper than `max_depth`.
+        MalformedBody: `text` is not JSON, gives a field twice, or nests deeper than `max_depth`.
     """
     try:
         value = orjson.loads(text)
@@ -180,7 +182,20 @@ def decoded(text: bytes, max_depth: int = MAX_DEPTH) -> Any:
         raise MalformedBody.at("", f"not JSON: {error}") from None
     if text.count(b"{") + text.count(b"[") > max_depth and _deeper_than(value, max_depth):
         raise MalformedBody.at("", f"nested more than {max_depth} levels deep")
+    refuse_repeated(text, orjson.dumps(value))
     return value
+
+
+def refuse_repeated(text: bytes, encoded: bytes, missing: int = 0) -> None:
+    """Refuses JSON text with repeated fields.
+
+    `encoded`: its decoded value, encoded again, where some fields may be `missing`.
+
+    Raises:
+        MalformedBody: one problem per repeated field.
+    """
+    if may_repeat(text, encoded, missing) and (paths := list(islice(repeated_fields(text), MAX_PROBLEMS))):
+        raise MalformedBody(Problem(pointer(path), "this field is given more than once") for path in paths)
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

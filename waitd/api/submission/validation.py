@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from waitd.api.server.bodies import MalformedBody, decoded, is_plain
+from waitd.api.server.bodies import MalformedBody, decoded, is_plain, refuse_repeated
 from waitd.api.services import Services
 from waitd.api.submission.findings import Findings, NamedConnection
 from waitd.api.submission.idempotency import digest, idempotent_submit
@@ -83,6 +83,10 @@ WAIT_BODY = BodyForm(WaitRequest, msgspec.json.Decoder(WaitRequest).decode)
 BATCH_LINE = BodyForm(BatchLine, msgspec.json.Decoder(BatchLine).decode)
 
 
+#: Encodes a decoded body again, without the fields that have their defaults.
+_ENCODE = msgspec.json.Encoder().encode
+#: Decodes no more than the names of a body's fields.
+_NAMES = msgspec.json.Decoder(dict[str, Raw]).decode
 #: What the decoders raise: for the form of a body, its encoding and its nesting.
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -131,6 +135,7 @@ class Submissions:
                 request = form.decode(body)
             except _UNDECODABLE as error:
                 raise MalformedBody.at("", f"not valid: {error}") from None
+            _refuse_repeated(body, _ENCODE(request))
             if isinstance(request, BatchLine):
                 key = request.idempotency_key
             poke_interval, timeout, backoff, max_wait, soft_fail, silent_fail, problems = self._options.check((
@@ -160,6 +165,14 @@ class Submissions:
             return ValidatedWait(new, tuple(findings.uncached))
         except InvalidInput as error:
             raise _refused(error, form, body, namespace, key) from None
+
+
+def _refuse_repeated(body: bytes, encoded: bytes) -> None:
+    """Refuses a body with repeated fields. `encoded`: the body without fields that are default."""
+    missing = 0
+    if body.count(b":") != encoded.count(b":"):
+        missing = len(_NAMES(body)) - len(_NAMES(encoded))
+    refuse_repeated(body, encoded, missing)
 
 
 def _text_problems(request: WaitRequest, key: str | None) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ import orjson
 from msgspec import Struct
 
 from waitd.core.connections.connection import Connection, join_url
+from waitd.core.repeated_fields import repeated_fields
 from waitd.probes.http.params import (
     PLAIN_NAME,
     HttpTarget,
@@ -123,7 +124,7 @@ class ParamsReader:
             self._seen.add(hash(key))
             return None
         text, namespace = key
-        if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS:
+        if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS or any(repeated_fields(text)):
             return None
         folder = self._parse(text, namespace)
         if len(self._folders) >= MAX_CACHED:
