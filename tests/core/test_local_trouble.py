@@ -71,7 +71,7 @@ def test_what_several_origins_meet_while_none_is_reached_is_own() -> None:
     trouble = LocalTrouble()
     assert [trouble.judge(NAME_SERVERS_SILENT, name, 0.0) for name in "aab"] == [None] * 3
     assert trouble.judge(NAME_SERVERS_SILENT, "c", 1.0)
-    trouble.on_reached(2.0)
+    trouble.reached_at = 2.0
     assert [trouble.judge(NAME_SERVERS_SILENT, name, 3.0) for name in "abcd"] == [None] * 4, "one works"
     assert trouble.judge(NAME_SERVERS_SILENT, "d", 2.0 + QUIET_SECONDS)
     assert trouble.judge(Unreachable("http_500"), "e", 2.0) is None

@@ -86,7 +86,8 @@ class LocalTrouble:
         self._last: tuple[str, float] = ("", -inf)
         #: Origins that failed in a suspect way since one was reached, and when.
         self._suspects: dict[str, float] = {}
-        self._reached_at = -inf
+        #: When an origin was last reached: the network and the name servers worked.
+        self.reached_at = -inf
 
     def report(self, trouble: str, now: float) -> bool:
         """Notes a trouble; True if it is new, or has begun again."""
@@ -106,15 +107,10 @@ class LocalTrouble:
             return None
         self._suspects.pop(origin, None)
         self._suspects[origin] = now
-        while now - next(iter(self._suspects.values())) > SUSPECT_SECONDS:
+        oldest = max(now - SUSPECT_SECONDS, self.reached_at)
+        while next(iter(self._suspects.values())) < oldest:
             del self._suspects[next(iter(self._suspects))]
         if len(self._suspects) > SUSPECT_ORIGINS:
             del self._suspects[next(iter(self._suspects))]
-        nothing_works = now - self._reached_at >= QUIET_SECONDS
+        nothing_works = now - self.reached_at >= QUIET_SECONDS
         return trouble if nothing_works and len(self._suspects) >= SUSPECT_ORIGINS else None
-
-    def on_reached(self, now: float) -> None:
-        """An origin was reached, so the network and the name servers work."""
-        self._reached_at = now
-        if self._suspects:
-            self._suspects.clear()

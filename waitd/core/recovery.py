@@ -8,6 +8,7 @@ doubles.
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from math import inf
 
 #: How many failures in a row are a fault.
 FAULT_FAILURES = 3
@@ -42,21 +43,25 @@ class Pace:
     """The pace of requests to one target.
 
     Attributes:
+        count: how many requests have started in this window.
+        failures: how many there were since the last answer.
         limited: whether it limits when the next request starts.
         rate: the requests a second from before the fault, 0.0 if none were measured.
+        window_ends: until then, adding to `count` is all that `on_start` does.
     """
 
     __slots__ = (
         "_at",
-        "_count",
-        "_failures",
         "_hold",
         "_min_rate",
         "_returned_at",
         "_since",
         "_tokens",
+        "count",
+        "failures",
         "limited",
         "rate",
+        "window_ends",
     )
 
     def __init__(self, min_rate: float = 1.0) -> None:
@@ -64,45 +69,48 @@ class Pace:
         self._min_rate = min_rate
         self.limited = False
         self.rate = 0.0
-        self._failures = self._count = 0
+        self.failures = self.count = 0
         self._since = self._returned_at = self._at = self._tokens = 0.0
         self._hold = MIN_HOLD_SECONDS
+        self.window_ends = 0.0
 
     @property
     def failing(self) -> bool:
         """Whether the target has a fault."""
-        return self._failures >= FAULT_FAILURES
+        return self.failures >= FAULT_FAILURES
 
     def on_start(self, now: float) -> None:
         """Counts a request that starts."""
-        self._count += 1
+        self.count += 1
         if self.limited:
             self._tokens -= 1.0
-        elif now - self._since >= WINDOW_SECONDS:
-            self._end_window(now)
+        elif now >= self.window_ends:
+            if self._since and not self.failures:
+                self.rate = max(self.count / (now - self._since), self.rate * PEAK_KEPT)
+            self._begin_window(now)
 
-    def _end_window(self, now: float) -> None:
-        if self._since and not self._failures:
-            self.rate = max(self._count / (now - self._since), self.rate * PEAK_KEPT)
-        self._since, self._count = now, 0
+    def _begin_window(self, now: float) -> None:
+        self._since, self.count = now, 0
+        self.window_ends = -inf if self.limited else now + WINDOW_SECONDS
 
     def on_failure(self, now: float) -> None:
         """Counts a request that the target did not answer, or not usefully."""
-        self._failures += 1
-        if self._failures == FAULT_FAILURES:
+        self.failures += 1
+        if self.failures == FAULT_FAILURES:
             self.limited = True
             self.rate = max(self.rate, self._min_rate)
+            self.window_ends = -inf
             self._at, self._tokens = now, 1.0
 
     def on_answer(self, now: float) -> None:
         """Notes an answer; the first one after a fault begins the release."""
-        if not self._failures:
+        if not self.failures:
             return
         if self.failing:
             self._returned_at = self._at = now
             self._tokens, self._hold = 1.0, MIN_HOLD_SECONDS
-        self._failures = 0
-        self._since, self._count = now, 0
+        self.failures = 0
+        self._begin_window(now)
 
     def on_backlog(self, backlog: int, rate: float) -> None:
         """Adapts the limit to what is due: how many requests, and how many a second they are."""
@@ -127,7 +135,7 @@ class Pace:
         """Nothing is due any more: the release ends with the ramp."""
         if self.limited and not self.failing and now - self._returned_at >= RAMP_SECONDS:
             self.limited = False
-            self._since, self._count = now, 0
+            self._begin_window(now)
 
 
 class Paces:

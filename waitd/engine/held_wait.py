@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from waitd.core.waits.schedule import Pacing
@@ -10,6 +11,8 @@ from waitd.core.waits.verdict import VERDICT_NAMES, Unreachable, Verdict
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.metrics import Instruments
 from waitd.ports import Pokeable, Probe, Target
+
+log = structlog.get_logger(__name__)
 
 
 class ProbeKind:
@@ -93,3 +96,12 @@ class UnknownTarget(Probe):
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Returns the verdict without a request."""
         return [self._verdict] * len(group)
+
+
+def find_origin(held: HeldWait) -> str:
+    """Returns the origin of a wait's target; after a defect, one of its own."""
+    try:
+        return held.kind.probe.origin(held.target)
+    except Exception:
+        log.exception("origin_not_found", wait_id=held.id)
+        return f"wait {held.id}"

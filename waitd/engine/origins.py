@@ -207,7 +207,11 @@ class Origins:
                 return None
             group = self._pop(origin, now, monotonic)
             if group and origin is not self._final:
-                origin.pace.on_start(monotonic)
+                pace = origin.pace
+                if monotonic < pace.window_ends:
+                    pace.count += 1
+                else:
+                    pace.on_start(monotonic)
                 origin.running += 1
                 self._unproven_running += not origin.proven
             self._make_ready(origin)
@@ -240,7 +244,9 @@ class Origins:
             origin.is_ready = True
             self._ready.append(origin)
 
-    def done(self, origin: OriginQueue, monotonic: float, *, timed_out: bool, failed: bool) -> None:
+    def done(
+        self, origin: OriginQueue, monotonic: float, *, timed_out: bool = False, failed: bool = False
+    ) -> None:
         """Ends a poke at an origin and adapts the origin's limit and pace.
 
         Args:
@@ -253,7 +259,7 @@ class Origins:
             return
         if failed:
             origin.pace.on_failure(monotonic)
-        else:
+        elif origin.pace.failures:
             origin.pace.on_answer(monotonic)
         origin.running -= 1
         self._unproven_running -= not origin.proven
@@ -267,9 +273,11 @@ class Origins:
             self._ready.append(self._held_back.popleft())
         if origin.queue.groups:
             self._make_ready(origin)
-            return
-        if origin.pace.limited:
-            origin.pace.on_drained(monotonic)
+        elif origin.pace.limited or len(self._origins) > REMEMBERED:
+            self._on_drained(origin, monotonic)
+
+    def _on_drained(self, origin: OriginQueue, monotonic: float) -> None:
+        origin.pace.on_drained(monotonic)
         busy = origin.running or origin.held_down or origin.pace.limited or origin.pace.failing
         if len(self._origins) > REMEMBERED and not busy:
             del self._origins[origin.name]

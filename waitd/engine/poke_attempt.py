@@ -68,11 +68,12 @@ class PokeAttempt:
     def _on_probe_done(self, result: Sequence[Verdict] | BaseException) -> None:
         """Gets what the probe answers: verdicts, an exception, or its cancellation."""
         self._cancel = None
-        if not isinstance(result, BaseException) and len(result) != len(self.group):
-            result = RuntimeError(f"{len(result)} verdicts on {len(self.group)} waits")
         if not isinstance(result, BaseException):
-            self._on_done(self, result)
-        elif isinstance(result, asyncio.CancelledError) and self.expired:
+            if len(result) == len(self.group):
+                self._on_done(self, result)
+                return
+            result = RuntimeError(f"{len(result)} verdicts on {len(self.group)} waits")
+        if isinstance(result, asyncio.CancelledError) and self.expired:
             self._on_done(self, [TIMED_OUT] * len(self.group))
         elif isinstance(result, asyncio.CancelledError) and self._stopped:
             self._on_done(self, [])

@@ -40,7 +40,7 @@ class PokeDispatcher:
         *,
         poke_concurrency: int,
         set_alarm: Callable[[HeldWait, float], None],
-        on_verdicts: Callable[[PokeAttempt, Sequence[Verdict]], None],
+        on_verdicts: Callable[[PokeAttempt, Sequence[Verdict], float], None],
         on_failure: Callable[[Exception], None],
         troubles: TroubleLog,
     ) -> None:
@@ -53,7 +53,7 @@ class PokeDispatcher:
             poke_concurrency: how many pokes may be in progress.
             set_alarm: makes a wait due again by its deadline; called with the wait and the
                 current time, Unix seconds.
-            on_verdicts: gets the verdicts of each poke.
+            on_verdicts: gets the verdicts of each poke, and when they came, monotonic seconds.
             on_failure: gets each exception that a callback of the event loop meets; the loop
                 would only log it.
             troubles: hears of the daemon's own trouble.
@@ -66,6 +66,7 @@ class PokeDispatcher:
         self._on_verdicts = on_verdicts
         self._on_failure = on_failure
         self._troubles = troubles
+        self._trouble = troubles.trouble
         self._attempts: set[PokeAttempt] = set()
         self._poke_started = asyncio.Event()
         self._poke_ended = asyncio.Event()
@@ -129,22 +130,32 @@ class PokeDispatcher:
     def _on_attempt_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         try:
             self._attempts.discard(attempt)
-            now, failed = self._clock.monotonic(), False
-            if verdicts and type(verdicts[0]) is Unreachable:
-                verdicts = self._without_own(attempt, verdicts, now)
-                failed = verdicts[0].reason != LOCAL_ERROR
-            elif verdicts:
-                self._troubles.trouble.on_reached(now)
-            timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
-            self._origins.done(attempt.origin, now, timed_out=timed_out, failed=failed)
+            now = self._clock.monotonic()
+            if verdicts and type(verdicts[0]) is not Unreachable:
+                self._trouble.reached_at = now
+                self._origins.done(attempt.origin, now)
+            else:
+                verdicts = self._end_unreached(attempt, verdicts, now)
             if self._stopped:
                 self._poke_ended.set()
             if self._origins.queued:
                 self._start_in_next_turn()
             if verdicts:
-                self._on_verdicts(attempt, verdicts)
+                self._on_verdicts(attempt, verdicts, now)
         except Exception as error:  # noqa: BLE001 - `on_failure` reports it
             self._on_failure(error)
+
+    def _end_unreached(
+        self, attempt: PokeAttempt, verdicts: Sequence[Verdict], now: float
+    ) -> Sequence[Verdict]:
+        """Ends a poke that did not reach its origin, or that was stopped."""
+        failed = False
+        if verdicts:
+            verdicts = self._without_own(attempt, verdicts, now)
+            failed = verdicts[0].reason != LOCAL_ERROR
+        timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
+        self._origins.done(attempt.origin, now, timed_out=timed_out, failed=failed)
+        return verdicts
 
     def _without_own(
         self, attempt: PokeAttempt, verdicts: Sequence[Verdict], now: float

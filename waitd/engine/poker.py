@@ -21,7 +21,7 @@ from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
-from waitd.engine.held_wait import HeldWait
+from waitd.engine.held_wait import HeldWait, find_origin
 from waitd.engine.held_wait_factory import HeldWaitFactory
 from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
@@ -117,7 +117,7 @@ class Poker:
 
     def _waiting_on(self, held: HeldWait, due: float) -> WaitingOn:
         """`due` is when the wait was or will be due, in Unix seconds."""
-        origin = self._origins.get(_origin(held))
+        origin = self._origins.get(find_origin(held))
         stage, held_up_by = "scheduled", None
         if held.ended:
             stage = "ending"
@@ -269,7 +269,11 @@ class Poker:
             elif held.queued or held.in_flight:  # an alarm before the deadline
                 self._set_alarm(held, now)
             else:
-                origins.add(held, _origin(held))
+                try:
+                    origin = held.kind.probe.origin(held.target)
+                except Exception:  # noqa: BLE001 - `find_origin` logs it
+                    origin = find_origin(held)
+                origins.add(held, origin)
                 queued.append(held)
         self._dispatcher.start_queued()
         held_up, soon = [held for held in queued if held.queued], now + ALARM_SECONDS
@@ -294,8 +298,8 @@ class Poker:
 
     # ------------------------------------------------------------ verdicts
 
-    def _on_verdicts(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
-        now, monotonic = self._clock.now(), self._clock.monotonic()
+    def _on_verdicts(self, attempt: PokeAttempt, verdicts: Sequence[Verdict], monotonic: float) -> None:
+        now = self._clock.now()
         group, elapsed = attempt.group, monotonic - attempt.started
         group[0].kind.duration.observe(elapsed)
         started_at = now - elapsed  # computed, since the wall clock may have jumped during the poke
@@ -341,12 +345,3 @@ class Poker:
         limit = self._clock.monotonic() + grace
         while (self._dispatcher.in_progress or self.outcomes.pending) and self._clock.monotonic() < limit:
             await self._dispatcher.wait_for_end(min(limit, self._clock.monotonic() + 0.05))
-
-
-def _origin(held: HeldWait) -> str:
-    """Returns the origin of a wait's target; after a defect, one of its own."""
-    try:
-        return held.kind.probe.origin(held.target)
-    except Exception:
-        log.exception("origin_not_found", wait_id=held.id)
-        return f"wait {held.id}"

@@ -23,6 +23,7 @@ from waitd.core.http.answer import (
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Pending, Verdict
 from waitd.probes.cel.expressions import (
     INLINE_COST,
+    JSON_NUL,
     CelEnvironment,
     ConditionSources,
     ErrorValue,
@@ -182,7 +183,7 @@ class ResponseVariables:
         decided: the last decision and the conditions that made it.
     """
 
-    __slots__ = ("_body", "_raw", "_text", "charset", "content", "decided", "headers", "mask", "status")
+    __slots__ = ("_body", "_text", "charset", "content", "decided", "headers", "mask", "status")
 
     def __init__(
         self,
@@ -197,7 +198,6 @@ class ResponseVariables:
         self.content = content
         self.charset = charset
         self.mask = mask
-        self._raw = content if mask is None else None
         self._body: Any = _UNREAD
         self._text: str | None = None
         self.decided: tuple[Conditions, Evaluation] | None = None
@@ -209,15 +209,18 @@ class ResponseVariables:
     @property
     def raw(self) -> bytes | None:
         """The masked body."""
-        if self._raw is None and self.mask is not None and self.content is not None:
-            self._raw = self.mask.mask_bytes(self.content)
-        return self._raw
+        if self.mask is None or self.content is None:
+            return self.content
+        return self.mask.mask_bytes(self.content)
 
     @property
     def body(self) -> Any:
         """The body as JSON; None if it is not JSON."""
         if self._body is _UNREAD:
-            self._body, _ = decode_json(None if self.raw is None else replace_json_nul(self.raw))
+            raw = self.content if self.mask is None else self.raw
+            if raw is not None and JSON_NUL in raw:
+                raw = replace_json_nul(raw)
+            self._body, _ = decode_json(raw)
         return self._body
 
     @property

@@ -251,9 +251,13 @@ def replace_nul(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
+#: What JSON with a NUL character in a string contains.
+JSON_NUL = b"\\u0000"
+
+
 def replace_json_nul(encoded: bytes) -> bytes:
     """Returns JSON whose strings have no NUL characters; see `replace_nul`."""
-    return _JSON_NUL.sub(rb"\1\\ufffd", encoded) if b"\\u0000" in encoded else encoded
+    return _JSON_NUL.sub(rb"\1\\ufffd", encoded) if JSON_NUL in encoded else encoded
 
 
 def _check_text(source: str) -> None:

@@ -55,7 +55,7 @@ class AnswerEvaluator:
         ):
             return None
         unread = response.unread
-        if unread > conditions.inline_limit or response.field(b"content-encoding") is not None:
+        if unread > conditions.inline_limit or response.encoded:
             return None
         if conditions.needs_body(facts.status):
             needed = BODY_LIMIT

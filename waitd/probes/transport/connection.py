@@ -159,7 +159,9 @@ class Http1Connection(asyncio.Protocol):
                 on_response(response)
             else:
                 response.wake_reader()
-            if not response.complete and exceeds_overhead(self._received, response.received):
+            if not response.complete and exceeds_overhead(
+                self._received, response.returned + response.unread
+            ):
                 self._fail(AnswerTooLarge("the answer has too many bytes besides its body"))
 
     def _receive_pieces(self, data: bytes) -> None:

@@ -30,8 +30,9 @@ class Http1Response(HeadersMixin):
 
     #: Whether the body has arrived completely.
     complete = False
-    #: How many bytes of the body have arrived, and how many of them have not been taken.
-    received = unread = 0
+    #: How many bytes of the body `readany` has returned, and how many have not been taken.
+    returned = unread = 0
+    _marks: tuple[bool, bytes | None] | None = None
     _error: Exception | None = None
     _more: "asyncio.Future[None] | None" = None
 
@@ -81,7 +82,9 @@ class Http1Response(HeadersMixin):
                 raise type(self._error)(*self._error.args)
             self._more = asyncio.get_running_loop().create_future()
             await self._more
-        return self.take()
+        chunk = self.take()
+        self.returned += len(chunk)
+        return chunk
 
     def take(self) -> bytes:
         """Returns the part of the body that has arrived, and removes it from the response."""
@@ -93,9 +96,7 @@ class Http1Response(HeadersMixin):
     def feed(self, chunk: bytes) -> bool:
         """Adds a part of the body; False when the connection should stop reading."""
         self._chunks.append(chunk)
-        size = len(chunk)
-        self.received += size
-        self.unread += size
+        self.unread += len(chunk)
         return self.unread <= HIGH_WATER
 
     def wake_reader(self) -> None:
@@ -124,10 +125,28 @@ class Http1Response(HeadersMixin):
         return None
 
     @property
+    def encoded(self) -> bool:
+        """Whether the body has a Content-Encoding."""
+        return (self._marks or self._find_marks())[0]
+
+    @property
     def etag(self) -> str | None:
         """The ETag header."""
-        value = self.field(b"etag")
+        value = (self._marks or self._find_marks())[1]
         return None if value is None else value.decode("latin-1")
+
+    def _find_marks(self) -> tuple[bool, bytes | None]:
+        """Finds both in one pass: nearly every poke asks for both."""
+        encoded, etag = False, None
+        for name, value in self._fields:
+            size = len(name)
+            if size == 4:
+                if etag is None and name.lower() == b"etag":
+                    etag = value
+            elif size == 16 and name.lower() == b"content-encoding":
+                encoded = True
+        self._marks = encoded, etag
+        return self._marks
 
     def lacks_length(self) -> bool:
         """Whether the body ends where the connection ends."""
