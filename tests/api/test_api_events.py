@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock, Mock
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from api_fakes import NOW, Api, problem_of, until
+from api_fakes import NOW, Api, bearer, problem_of, until
 
 from waitd.api.follow import feed
 from waitd.api.handlers import events
@@ -127,7 +127,7 @@ async def test_a_reader_that_would_miss_a_pruned_outcome_is_closed(
     for _ in range(3):
         await end_wait(api)
     await api.store.prune(NOW + 61, 10)
-    stream = Mock(ended=False, reader=feed.EventReader(1))
+    stream = Mock(ended=False, reader=feed.EventReader(1), may_go_on=AsyncMock(return_value=True))
     await events._follow(stream, api.store, "default")
     stream.send.assert_not_called()
 
@@ -229,3 +229,16 @@ async def test_a_store_that_cannot_be_read_ends_only_the_stream(
         monkeypatch.setattr(api.store, "events_after", locked)
         await end_wait(api)
         assert await stream.content.read() == b""
+
+
+async def test_the_stream_of_a_revoked_key_ends_at_the_next_heartbeat(guarded: Api) -> None:
+    guarded.services.feed.heartbeat = 0.02
+    created = await guarded.post("/v1/keys", {"role": "viewer"}, **bearer("admin"))
+    key = await created.json()
+    async with guarded.client.get("/v1/events", headers=bearer(key["key"])) as stream:
+        for _ in range(3):  # the greeting, and the comments of heartbeats
+            await stream.content.readuntil(b"\n\n")
+        await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
+        async with asyncio.timeout(10):
+            await stream.content.read()
+    assert not len(guarded.services.feed)

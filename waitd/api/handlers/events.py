@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import anyio
 from aiohttp import hdrs, web
 
-from waitd.api.authentication import PRINCIPAL
+from waitd.api.authentication import AUTHORIZE_AGAIN, PRINCIPAL, log_refused
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.services import Services, refuse_while_draining
-from waitd.core.errors import InvalidInput, NotFound, Unavailable
+from waitd.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
 
 EVENT_STREAM = "text/event-stream"
@@ -106,6 +106,7 @@ class _Stream:
         self._feed = feed
         self._cut = False
         self._last_sent = 0.0
+        self._authorized_at = anyio.current_time()
 
     @property
     def ended(self) -> bool:
@@ -127,6 +128,24 @@ class _Stream:
             if self._request.transport is not None:
                 self._request.transport.abort()
 
+    async def may_go_on(self) -> bool:
+        """Whether the reader may still read: its key or token is checked at each heartbeat.
+
+        While it cannot be checked, the stream goes on.
+        """
+        if anyio.current_time() < self._authorized_at + self._feed.heartbeat:
+            return True
+        self._authorized_at = anyio.current_time()
+        namespace = self._request[PRINCIPAL].visible_namespace
+        try:
+            principal = await self._request[AUTHORIZE_AGAIN]()
+        except AccessDenied as error:
+            log_refused(self._request, error)
+            return False
+        except Unavailable:
+            return True
+        return principal.visible_namespace == namespace
+
     async def wait_for_news(self) -> None:
         """Waits until there may be more to send; sends a comment after each heartbeat."""
         with anyio.CancelScope(deadline=self._last_sent + self._feed.heartbeat) as quiet:
@@ -136,9 +155,9 @@ class _Stream:
 
 
 async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> None:
-    """Sends outcomes until the reader leaves, falls behind or missed one, or the daemon drains."""
+    """Sends outcomes until the daemon drains, or the reader leaves, falls behind or is refused."""
     reader, limit = stream.reader, min(PAGE_SIZE, FIRST_PART)
-    while not stream.ended and not reader.is_behind(store.finished_seq):
+    while not stream.ended and not reader.is_behind(store.finished_seq) and await stream.may_go_on():
         reader.news.clear()
         try:
             page = await store.events_after(reader.position, namespace, limit)
