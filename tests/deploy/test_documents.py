@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -67,5 +68,6 @@ async def test_another_daemon_continues_from_a_backup_of_a_running_one(tmp_path:
         copy.close()
         for name in jobs.first_request_at:
             jobs.first_request_at[name] -= 3600
+        shutil.rmtree(before)  # else it would be a copy beside its original
         async with daemon(after):
             await until(lambda: set(receiver.digests) == set(accepted))

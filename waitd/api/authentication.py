@@ -4,8 +4,9 @@ Tokens are read from the Authorization header only: URLs end up in logs, and any
 browser send cookies.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
@@ -20,7 +21,9 @@ log = structlog.get_logger(__name__)
 #: A request carries its caller under this key; those of public routes may have none.
 PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)
 #: Under this key, a request that lasts has the call that authorizes its caller again.
-AUTHORIZE_AGAIN: web.RequestKey[partial[Awaitable[Principal]]] = web.RequestKey("AUTHORIZE_AGAIN", partial)
+AUTHORIZE_AGAIN: web.RequestKey[partial[Coroutine[Any, Any, Principal]]] = web.RequestKey(
+    "AUTHORIZE_AGAIN", partial
+)
 
 
 class Gatekeeper:
@@ -51,8 +54,7 @@ class Gatekeeper:
         if self._authenticator is not None:
             principal = await self._authenticate(self._authenticator, _token(request), request.remote)
         request[PRINCIPAL] = principal
-        again: partial[Awaitable[Principal]] = partial(self.authorize, request, role)
-        request[AUTHORIZE_AGAIN] = again
+        request[AUTHORIZE_AGAIN] = partial(self.authorize, request, role)
         if not principal.has_role(role):
             raise Forbidden(
                 "role",

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,15 @@ def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path)
 
     pip("wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
     [wheel] = tmp_path.glob("waitd-*.whl")
-    planned = pip("install", "--dry-run", "--no-index", f"{wheel}[airflow]")
-    assert planned.splitlines()[-1] == f"Would install waitd-{__version__}", "no other package changes"
-    pip("install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel)
+    names = tmp_path / "names"
+    pins = ("-c", ROOT / "config" / "constraints.txt")
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", names, *pins]
+    subprocess.run([*map(str, download), "aiodns", "pycares"], check=True)
+    added = sorted(file.name.partition("-cp")[0].partition("-py3")[0] for file in names.iterdir())
+    planned = pip("install", "--dry-run", "--no-index", "--find-links", names, f"{wheel}[airflow]")
+    installed = " ".join([*added, f"waitd-{__version__}"])
+    assert planned.splitlines()[-1] == f"Would install {installed}", "no other package changes"
+    pip("install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel, *names.iterdir())
     assert pip("check") == "No broken requirements found.\n"
     assert f"Version: {__version__}" in pip("show", "waitd")
     [entry_points] = (tmp_path / "site").glob("waitd-*.dist-info/entry_points.txt")
