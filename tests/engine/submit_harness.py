@@ -12,18 +12,15 @@ from msgspec import structs
 from virtual_time import VirtualClock
 
 from waitd.core.errors import NotFound
+from waitd.core.waits.job_cancel import CancelAnswer, JobCancel, JobCancelled, job_cancel_at_end
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.submission import (
-    CancelAnswer,
-    JobCancel,
-    JobCancelled,
     JobHandle,
     Submission,
     SubmitAccepted,
     SubmitAnswer,
     SubmitRules,
     initial_submission,
-    job_cancel_at_end,
 )
 from waitd.core.waits.wait import Outcome, WaitId, WaitState
 from waitd.engine.job_cancels import JobCancels

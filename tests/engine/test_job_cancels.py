@@ -8,13 +8,15 @@ from msgspec import structs
 from submit_harness import SubmitHarness
 from virtual_time import in_virtual_time
 
-from waitd.core.waits.submission import (
+from waitd.core.waits.job_cancel import (
     CANCEL_RETRY_DELAYS,
-    PENDING_SUBMISSION,
     CancelState,
     CancelUnavailable,
     JobCancel,
     JobCancelled,
+)
+from waitd.core.waits.submission import (
+    PENDING_SUBMISSION,
     Submission,
     SubmitAccepted,
     SubmitRejected,

@@ -11,7 +11,8 @@ from submit_harness import SubmitHarness
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
-from waitd.core.waits.submission import CancelUnavailable, JobCancelled, Submission, SubmitState
+from waitd.core.waits.job_cancel import CancelUnavailable, JobCancelled
+from waitd.core.waits.submission import Submission, SubmitState
 from waitd.core.waits.verdict import Pending, Unreachable
 
 WAITS, INTERVAL = 450, 30.0

@@ -12,10 +12,9 @@ from submit_harness import Plan, SubmitHarness
 from virtual_time import in_virtual_time
 
 from waitd.core.errors import InvalidInput
+from waitd.core.waits.job_cancel import CancelState, JobCancel
 from waitd.core.waits.submission import (
     PENDING_SUBMISSION,
-    CancelState,
-    JobCancel,
     JobHandle,
     Submission,
     SubmitAccepted,

@@ -8,15 +8,9 @@ import pytest
 from store_values import START, RecordingListener, WallClock, add_one, finish, opened
 
 from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.waits.job_cancel import CancelState, JobCancel
 from waitd.core.waits.step import cancelled_outcome, timeout_outcome
-from waitd.core.waits.submission import (
-    PENDING_SUBMISSION,
-    CancelState,
-    JobCancel,
-    Submission,
-    SubmitState,
-    mark_submitting,
-)
+from waitd.core.waits.submission import PENDING_SUBMISSION, Submission, SubmitState, mark_submitting
 from waitd.core.waits.verdict import Pending
 from waitd.ports import Signal, SignalKey, StoredWait
 from waitd.stores import Store

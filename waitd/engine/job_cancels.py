@@ -18,9 +18,8 @@ from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable, Unreadable
 from waitd.core.recovery import Paces
+from waitd.core.waits.job_cancel import CancelState, JobCancel, after_cancel, next_cancel_at, retry_cancel
 from waitd.core.waits.submission import (
-    CancelState,
-    JobCancel,
     JobHandle,
     Submission,
     SubmitAccepted,
@@ -28,10 +27,7 @@ from waitd.core.waits.submission import (
     SubmitState,
     SubmitUnavailable,
     SubmitUncertain,
-    after_cancel,
     after_submit,
-    next_cancel_at,
-    retry_cancel,
 )
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock

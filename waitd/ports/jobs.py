@@ -3,14 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from waitd.core.waits.submission import (
-    CancelAnswer,
-    JobCancel,
-    JobHandle,
-    Submission,
-    SubmitAnswer,
-    SubmitRules,
-)
+from waitd.core.waits.job_cancel import CancelAnswer, JobCancel
+from waitd.core.waits.submission import JobHandle, Submission, SubmitAnswer, SubmitRules
 from waitd.core.waits.wait import WaitId
 from waitd.ports.store import StoredWait
 

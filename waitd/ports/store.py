@@ -16,7 +16,8 @@ from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import DeliveryId
-from waitd.core.waits.submission import JobCancel, Submission
+from waitd.core.waits.job_cancel import JobCancel
+from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, encode_spec
 from waitd.ports.costs import CostFilter, CostSums
 

@@ -11,7 +11,8 @@ import orjson
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.event import build_event
-from waitd.core.waits.submission import JobCancel, Submission, initial_submission
+from waitd.core.waits.job_cancel import JobCancel
+from waitd.core.waits.submission import Submission, initial_submission
 from waitd.core.waits.verdict import VERDICT_NAMES
 from waitd.core.waits.wait import (
     EMPTY_PROGRESS,

@@ -8,7 +8,8 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
-from waitd.core.waits.submission import JobCancel, Submission
+from waitd.core.waits.job_cancel import JobCancel
+from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
     DeliveryFilter,

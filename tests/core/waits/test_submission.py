@@ -6,15 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.waits.submission import (
+from waitd.core.waits.job_cancel import (
     CANCEL_RETRY_DELAYS,
-    PENDING_SUBMISSION,
     CancelAnswer,
     CancelRejected,
     CancelState,
     CancelUnavailable,
     JobCancel,
     JobCancelled,
+    after_cancel,
+    job_cancel_at_end,
+)
+from waitd.core.waits.submission import (
+    PENDING_SUBMISSION,
     Submission,
     SubmissionUpdate,
     SubmitAccepted,
@@ -26,10 +30,8 @@ from waitd.core.waits.submission import (
     SubmitUnavailable,
     SubmitUncertain,
     SubmitWithoutHandle,
-    after_cancel,
     after_submit,
     initial_submission,
-    job_cancel_at_end,
     mark_submitting,
     resolve_interrupted,
 )

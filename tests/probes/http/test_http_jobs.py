@@ -17,11 +17,8 @@ from fakes import FakeConnections
 from raw_server import ScriptedConnections
 
 from waitd.core.connections.connection import Connection
+from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
 from waitd.core.waits.submission import (
-    CancelAnswer,
-    CancelRejected,
-    CancelUnavailable,
-    JobCancelled,
     SubmitAccepted,
     SubmitAnswer,
     SubmitConflict,

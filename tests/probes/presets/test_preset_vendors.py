@@ -10,13 +10,8 @@ from vendors import Vendors, vendors
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.submission import (
-    JobCancelled,
-    SubmitAccepted,
-    SubmitConflict,
-    SubmitRejected,
-    SubmitUncertain,
-)
+from waitd.core.waits.job_cancel import JobCancelled
+from waitd.core.waits.submission import SubmitAccepted, SubmitConflict, SubmitRejected, SubmitUncertain
 from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import WaitId
 from waitd.probes.presets.loading import built_in_presets

@@ -17,11 +17,8 @@ from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused
 from waitd.core.errors import InvalidInput
 from waitd.core.http.answer import RETRYABLE_STATUSES, status_phrase
+from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
 from waitd.core.waits.submission import (
-    CancelAnswer,
-    CancelRejected,
-    CancelUnavailable,
-    JobCancelled,
     JobHandle,
     SubmitAccepted,
     SubmitAnswer,

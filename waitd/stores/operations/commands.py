@@ -12,7 +12,8 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
-from waitd.core.waits.submission import JobCancel, Submission
+from waitd.core.waits.job_cancel import JobCancel
+from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import Inserted, Signal, SignalKey, StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores.queries.wait_keys import Key

@@ -8,7 +8,7 @@ import structlog
 from msgspec.structs import replace
 
 from waitd.core.errors import Conflict, Unreadable
-from waitd.core.waits.submission import JobCancel, job_cancel_at_end
+from waitd.core.waits.job_cancel import JobCancel, job_cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores.codec import (
