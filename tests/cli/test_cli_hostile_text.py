@@ -38,7 +38,7 @@ def test_no_output_has_what_a_terminal_obeys(waitd: Run, daemon: str, jobs: str)
         assert not set(ACTING + "\x1b") & set(done.stdout + done.stderr), command
         done = waitd(*command, "--json", "--url", daemon)
         assert not set(ACTING + "\x1b") & set(done.stdout + done.stderr), command
-        shown = json.loads(done.stdout)
+        shown, _ = json.JSONDecoder().raw_decode(done.stdout)
         wait = shown[0] if isinstance(shown, list) else shown.get("waits", [shown])[0]
         assert wait["outcome"]["message"] == HOSTILE
         assert wait["outcome"]["payload"] == {HOSTILE: HOSTILE}
