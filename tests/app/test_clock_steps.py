@@ -1,6 +1,5 @@
 """The wall clock steps under a running daemon: every schedule goes on."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,7 +39,6 @@ async def engine(state_dir: Path) -> AsyncIterator[Daemon]:
     async with open_daemon(settings) as daemon, anyio.create_task_group() as tasks:
         await daemon.engine.signals.load()
         daemon.engine.start(tasks)
-        await asyncio.sleep(0.1)
         yield daemon
         tasks.cancel_scope.cancel()
 
@@ -89,7 +87,6 @@ async def test_a_clock_that_was_set_back_while_the_daemon_was_down_delays_nothin
             refused = await submit(daemon, f"{url}/hook", ends_in=1.0)
             await until(lambda: bool(receiver.digests[refused.id]))
             other = await submit(daemon, f"{url}/hook", ends_in=2.0)
-            await asyncio.sleep(0.2)
         machine.stepped = -back
         started = time.monotonic()
         async with engine(tmp_path):

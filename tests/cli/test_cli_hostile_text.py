@@ -32,14 +32,14 @@ def submitted(waitd: Run, daemon: str, jobs: str) -> str:
 
 def test_no_output_has_what_a_terminal_obeys(waitd: Run, daemon: str, jobs: str) -> None:
     wait_id = submitted(waitd, daemon, jobs)
-    for command in (["list"], ["show", wait_id], ["watch", wait_id]):
+    # Other tests share the daemon: the newest wait is this one.
+    for command in (["list", "--limit", "1"], ["show", wait_id], ["watch", wait_id]):
         done = waitd(*command, "--url", daemon)
         assert SHOWN in done.stdout, command
         assert not set(ACTING + "\x1b") & set(done.stdout + done.stderr), command
         done = waitd(*command, "--json", "--url", daemon)
         assert not set(ACTING + "\x1b") & set(done.stdout + done.stderr), command
-        shown, _ = json.JSONDecoder().raw_decode(done.stdout)
-        wait = shown[0] if isinstance(shown, list) else shown.get("waits", [shown])[0]
+        wait = json.loads(done.stdout)
         assert wait["outcome"]["message"] == HOSTILE
         assert wait["outcome"]["payload"] == {HOSTILE: HOSTILE}
 
