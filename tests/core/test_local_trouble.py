@@ -1,4 +1,4 @@
-"""The daemon's own trouble is told from a target's, and counts nothing against the target."""
+"""The daemon's own trouble is distinguished from a target's and never counts against the target."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""SIGKILLs and power cuts at random moments: nothing accepted is lost, nothing told differently.
+"""SIGKILLs and power cuts at random moments lose no accepted wait and change no event.
 
 A power cut is ext4's shutdown without a flush of its journal, on a loop device; it needs root. By
 hand: `WAITD_KILLS=200 WAITD_POWER_CUTS=10 python -m pytest -s tests/crash/test_power_cuts.py`.
@@ -100,11 +100,11 @@ class Load:
         for wait_id, wait in self.accepted.items():
             now = await get_wait(self._client, waitd, wait_id, 30)
             assert (now["state"], now["deadline"]) == ("success", wait["deadline"])
-            assert len(set(receiver.digests[wait_id])) == 1, "told twice with other bytes"
+            assert len(set(receiver.digests[wait_id])) == 1, "delivered twice with other bytes"
             assert receiver.headers[wait_id]["webhook-id"] == wait_id
             await until(partial(is_delivered, self._client, waitd, wait_id))
         repeated = sum(len(digests) > 1 for digests in receiver.digests.values())
-        print(f"{len(self.accepted)} waits, {repeated} told again under the same id")  # noqa: T201 - the report
+        print(f"{len(self.accepted)} waits, {repeated} delivered again under the same id")  # noqa: T201 - the report
 
 
 async def test_kills_lose_nothing(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Clock(Protocol):
 
 
 class FollowingClock(Clock, Protocol):
-    """A clock whose wall time follows the machine's when it is told to."""
+    """A clock whose wall time follows the machine's by a call of `follow`."""
 
     def moved(self) -> float:
         """How far the machine's wall clock has stepped from `now`, in seconds; mostly 0."""
@@ -63,7 +63,7 @@ class SystemClock(Clock):
 
 
 class WallTime:
-    """The wall time that steps only when it is told to: its start plus the monotonic time since."""
+    """A wall time that steps only by `follow`: its start plus the monotonic time since."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall = wall

@@ -75,7 +75,7 @@ class CaresLookup:
         Args:
             options: options of `aiodns.DNSResolver` instead of what `resolv.conf` says. pycares 5.2
                 frees the path of another `resolv.conf` before c-ares reads it.
-            resolv_conf: when this file changes, c-ares starts anew.
+            resolv_conf: when this file changes, c-ares is restarted.
             hosts: also when this one changes.
         """
         self._options = {} if options is None else options
@@ -117,7 +117,7 @@ class CaresLookup:
         return any(line.split("#")[0].split()[:1] == ["::1"] and "localhost" in line for line in lines)
 
     def has_changed(self) -> bool:
-        """See `Lookup`. After a change, c-ares starts anew: it would keep its answers."""
+        """See `Lookup`. After a change, c-ares is restarted: it would keep its answers."""
         changed = self._watch.has_changed()
         if changed:
             self._resolver = None

@@ -69,7 +69,7 @@ class Lookup(Protocol):
 
         Raises:
             NameNotFound: there is no such name.
-            LookupFailed: nobody knows now.
+            LookupFailed: no name server answers now.
         """
 
     def has_changed(self) -> bool:
@@ -132,7 +132,7 @@ class Names(AbstractResolver):
 
         Raises:
             NameNotFound: there is no such name, or it has no address of that family.
-            LookupFailed: nobody knows now, and no last answer is young enough.
+            LookupFailed: no name server answers now, and the last answer is too old.
         """
         addresses = [
             ResolveResult(hostname=host, host=address, port=port, family=found, proto=0, flags=_NUMERIC)

@@ -64,8 +64,7 @@ class SecretMask:
     def adding(self, signature: str) -> "SecretMask":
         """Returns a mask of the signature of one request, too.
 
-        It is masked as it is, without other encodings: this is cheap, and nobody can use the
-        signature again.
+        Only the plain form is masked, which is cheap: a signature cannot be used again.
         """
         mask = copy(self)
         mask._forms = (signature.encode(), *self._forms)  # noqa: SLF001 - its own copy

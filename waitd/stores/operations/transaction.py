@@ -32,7 +32,7 @@ class CostRules(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreRules:
-    """What a store is told when it is opened, and each of its operations needs.
+    """What each operation of a store needs, fixed when the store is opened.
 
     Attributes:
         now: the wall clock, Unix seconds.
