@@ -17,7 +17,7 @@ from waitd.outgoing.names import Answer
 
 
 class TableLookup:
-    """Knows `db.example`, on 127.0.0.1 and on an address without a listener; `hung.example` hangs."""
+    """Knows `db.example`, with and without a listener; `hung.example` hangs."""
 
     limit = 100
 

@@ -11,8 +11,8 @@ MAX_HEADERS = 100
 #: The codings that a body may have, in lower case. A compressed body is never decompressed: a
 #: megabyte of it may stand for a gigabyte.
 _CODINGS = ((hdrs.CONTENT_ENCODING, "identity"), (hdrs.TRANSFER_ENCODING, "chunked"))
-#: The headers of every answer that does not set them itself. A browser must not guess the type, store
-#: the answer, or load it into a page of another site. `Server` hides the version.
+#: The headers of every answer that does not set them itself. A browser must not guess the type,
+#: store the answer, or load it into a page of another site. `Server` hides the version.
 _ANSWER_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     (hdrs.CACHE_CONTROL, "no-store"),
