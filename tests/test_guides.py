@@ -14,7 +14,7 @@ import typer
 from guide_tables import KINDS, README, ROOT, SINKS, read_guides, with_tables
 
 from waitd.api.route_table import route_table
-from waitd.app import Parts, open_parts
+from waitd.app import Adapters, open_adapters
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
 from waitd.metrics import Instruments
@@ -31,9 +31,9 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILIN
 
 
 @pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    async with open_parts(Settings(), Instruments(version="test")) as parts:
-        yield parts
+async def adapters() -> AsyncIterator[Adapters]:
+    async with open_adapters(Settings(), Instruments(version="test")) as adapters:
+        yield adapters
 
 
 def test_the_tables_match_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +42,11 @@ def test_the_tables_match_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_tables(GUIDES) == GUIDES, "run `python tests/guide_tables.py`"
 
 
-def test_every_kind_and_sink_has_a_table_and_a_line(parts: Parts) -> None:
-    assert set(KINDS) == {kind for kind, probe in parts.probes.items() if not isinstance(probe, PresetProbe)}
-    assert set(SINKS) == set(parts.sinks)
+def test_every_kind_and_sink_has_a_table_and_a_line(adapters: Adapters) -> None:
+    assert set(KINDS) == {
+        kind for kind, probe in adapters.probes.items() if not isinstance(probe, PresetProbe)
+    }
+    assert set(SINKS) == set(adapters.sinks)
     assert [name for name in KINDS if f"## Kind `{name}`" not in KIND_PAGE] == []
     delivered = SINK_PAGE.partition("| Sink | Delivered when |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", delivered, flags=re.MULTILINE) == list(SINKS)
@@ -109,16 +111,16 @@ def examples() -> Iterator[str]:
             yield from (body for option, body in pairwise(words) if option == "-d")
 
 
-def test_every_wait_of_an_example_is_accepted(parts: Parts) -> None:
+def test_every_wait_of_an_example_is_accepted(adapters: Adapters) -> None:
     waits = [parse_wait(json.loads(text)) for text in examples()]
     for wait in waits:
-        probe: Any = parts.probes[wait.kind]
+        probe: Any = adapters.probes[wait.kind]
         if wait.submit is None:
             probe.parse(wait.params, namespace="default")
         else:
             probe.parse_submit(wait.submit, wait.params, namespace="default")
         for sink in wait.sinks:
-            parts.sinks[sink.kind].parse(sink.model_dump(exclude={"kind"}))
+            adapters.sinks[sink.kind].parse(sink.model_dump(exclude={"kind"}))
     assert {wait.kind for wait in waits} == {
         "http",
         "s3_key",

@@ -6,7 +6,7 @@ import re
 import pytest
 from preset_page import PAGE
 
-from waitd.app import open_parts
+from waitd.app import open_adapters
 from waitd.metrics import Instruments
 from waitd.models import parse_wait
 from waitd.probes.presets.loading import built_in_presets
@@ -29,13 +29,13 @@ def test_every_kind_has_a_row_that_links_to_its_section() -> None:
 
 async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted = set()
-    async with open_parts(Settings(), Instruments(version="test")) as parts:
+    async with open_adapters(Settings(), Instruments(version="test")) as adapters:
         for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE):
             wait = json.loads(text)
             if "http" in wait["kind"]:
                 wait["params"].setdefault("http_conn_id", "api")
             parse_wait(wait)
-            probe: object = parts.probes[wait["kind"]]
+            probe: object = adapters.probes[wait["kind"]]
             if "submit" in wait:
                 probe.parse_submit(wait["submit"], wait["params"], namespace="default")  # type: ignore[attr-defined]
             else:

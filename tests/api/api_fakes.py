@@ -1,4 +1,4 @@
-"""The API under test on a real port, over a real store and fakes of its other services."""
+"""The API under test on a real port, over a real store and fakes of its other dependencies."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -13,7 +13,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from fakes import FakeConnections
 
-from waitd.api import ApiRunner, Services
+from waitd.api import ApiDependencies, ApiRunner
 from waitd.api.problems import PROBLEM_KINDS
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
@@ -239,7 +239,7 @@ class Api:
     """The API under test, and the fakes behind it."""
 
     client: TestClient[Any, Any]
-    services: Services
+    dependencies: ApiDependencies
     store: WatchedStore
     poking: FakePoking
     connections: CachedConnections

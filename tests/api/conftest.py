@@ -23,7 +23,7 @@ async def store() -> AsyncIterator[WatchedStore]:
 
 @pytest.fixture
 def more() -> dict[str, Any]:
-    """The services that a test replaces, by name."""
+    """The dependencies that a test replaces, by name."""
     return {}
 
 
@@ -58,4 +58,4 @@ async def submissions(api: Api) -> AsyncIterator[Submissions]:
             "loading": LoadingProbe(),
             "paced": PacedProbe(),
         }
-        yield Submissions(replace(api.services, probes=probes))
+        yield Submissions(replace(api.dependencies, probes=probes))

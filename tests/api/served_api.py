@@ -20,14 +20,14 @@ from api_fakes import (
 )
 from documented import Documented
 
-from waitd.api import EventFeed, Limits, LongPolls, Services, build_application
+from waitd.api import ApiDependencies, EventFeed, Limits, LongPolls, build_application
 from waitd.auth import ApiKeyring
 from waitd.metrics import Instruments
 
 
 @asynccontextmanager
 async def serving(store: WatchedStore, **more: Any) -> AsyncIterator[Api]:
-    """Serves the API on a real port: fakes around a real store, and `more` services.
+    """Serves the API on a real port: fakes around a real store, and `more` dependencies.
 
     Every answer in a test must be described by its OpenAPI document.
     """
@@ -50,11 +50,11 @@ async def serving(store: WatchedStore, **more: Any) -> AsyncIterator[Api]:
         "now": lambda: NOW,
         "keyring": ApiKeyring(store, file=None, retention=DAY, now=lambda: NOW),
     }
-    services = Services(**defaults | more)
-    application = build_application(services)
+    dependencies = ApiDependencies(**defaults | more)
+    application = build_application(dependencies)
     documented = Documented()
     application.on_response_prepare.append(documented.note)
-    async with TestClient(ApiServer(application, services.instruments)) as client:
+    async with TestClient(ApiServer(application, dependencies.instruments)) as client:
         documented.document = await (await client.get("/openapi.json")).json()
-        yield Api(client, services, store, poking, connections, health, scrapes)
+        yield Api(client, dependencies, store, poking, connections, health, scrapes)
     assert documented.missing == []

@@ -106,7 +106,7 @@ async def test_a_key_for_the_whole_batch_is_refused_rather_than_ignored(api: Api
 
 
 async def test_a_drain_that_begins_while_the_lines_arrive_stores_nothing(api: Api) -> None:
-    probe = cast(PlainProbe, api.services.probes["plain"])
+    probe = cast(PlainProbe, api.dependencies.probes["plain"])
 
     async def chunks() -> AsyncIterator[bytes]:
         yield orjson.dumps(wait()) + b"\n"
@@ -134,7 +134,9 @@ async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(
 
     content = Mock(total_bytes=0, readany=AsyncMock(side_effect=[line * 3000, b""]))
     content.is_eof.return_value = False
-    batches = BatchHandlers(api.services, Submissions(api.services), Admission(api.services.poking))
+    batches = BatchHandlers(
+        api.dependencies, Submissions(api.dependencies), Admission(api.dependencies.poking)
+    )
     request = make_mocked_request("POST", "/v1/waits:batch", payload=content)
     request[PRINCIPAL] = LOOPBACK_PRINCIPAL
     # The reading is what is measured.

@@ -24,20 +24,20 @@ async def end_wait(api: Api, outcome: Outcome = SUCCESS) -> str:
     """Ends a wait and notifies the readers; returns its id."""
     wait_id = await api.submit()
     await api.store.end(wait_id, outcome)
-    api.services.feed.notify(api.store.finished_seq)
+    api.dependencies.feed.notify(api.store.finished_seq)
     return wait_id
 
 
 @asynccontextmanager
 async def following(api: Api, **headers: str) -> AsyncIterator[ClientResponse]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    before = len(api.services.feed)
+    before = len(api.dependencies.feed)
     async with api.client.get("/v1/events", headers=named) as response:
         assert response.status == 200, await response.text()
         assert response.content_type == "text/event-stream"
-        assert len(api.services.feed) == before + 1
+        assert len(api.dependencies.feed) == before + 1
         yield response
-    await until(lambda: len(api.services.feed) <= before)
+    await until(lambda: len(api.dependencies.feed) <= before)
 
 
 async def next_block(stream: ClientResponse) -> dict[str, str]:
@@ -98,7 +98,7 @@ async def test_an_id_that_was_pruned_or_never_sent_is_gone(api: Api, last: str) 
     await end_wait(api)
     response = await api.client.get("/v1/events", headers={"Last-Event-ID": last})
     await problem_of(response, 410, "events-gone")
-    assert len(api.services.feed) == 0
+    assert len(api.dependencies.feed) == 0
 
 
 async def test_a_reader_resumes_after_the_outcomes_it_has_seen_were_pruned(api: Api) -> None:
@@ -139,7 +139,7 @@ async def test_two_last_event_ids_are_refused(api: Api) -> None:
 
 
 async def test_a_quiet_stream_gets_comments(api: Api) -> None:
-    api.services.feed.heartbeat = 0.02
+    api.dependencies.feed.heartbeat = 0.02
     async with following(api) as stream:
         await next_block(stream)
         assert await stream.content.readuntil(b"\n\n") == b":\n\n"
@@ -161,7 +161,7 @@ async def test_a_reader_too_far_behind_is_closed_and_resumes(
         number, _ = await next_outcome(stream)
         for _ in range(6):
             await api.store.end(await api.submit(), SUCCESS)
-        api.services.feed.notify(api.store.finished_seq)
+        api.dependencies.feed.notify(api.store.finished_seq)
         assert await stream.content.read() == b"", "a clean end"
     async with following(api, Last_Event_ID=str(number)) as stream:
         await next_block(stream)
@@ -174,23 +174,23 @@ async def test_a_reader_that_reads_nothing_is_cut_off_when_it_falls_behind(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "MAX_BEHIND", 200)
-    api.services.feed.heartbeat = 3600
+    api.dependencies.feed.heartbeat = 3600
     async with following(api) as stream:
         await next_block(stream)
         async with asyncio.timeout(20):
-            while len(api.services.feed):
+            while len(api.dependencies.feed):
                 await end_wait(api, BIG)
         with pytest.raises(Exception, match=r"[Pp]ayload|[Cc]onnection"):
             await stream.content.read()
 
 
 async def test_a_reader_that_leaves_data_unread_is_disconnected(api: Api) -> None:
-    api.services.feed.heartbeat = 0.05
+    api.dependencies.feed.heartbeat = 0.05
     async with following(api) as stream:
         await next_block(stream)
         for _ in range(300):
             await end_wait(api, BIG)
-        await until(lambda: len(api.services.feed) == 0)
+        await until(lambda: len(api.dependencies.feed) == 0)
         with pytest.raises(Exception, match=r"[Pp]ayload|[Cc]onnection"):
             await stream.content.read()
 
@@ -200,7 +200,7 @@ async def test_a_drain_ends_every_stream_and_takes_no_new_one(api: Api) -> None:
         await next_block(one)
         await next_block(other)
         api.health.draining = True
-        api.services.feed.drain()
+        api.dependencies.feed.drain()
         assert [await one.content.read(), await other.content.read()] == [b"", b""]
     await problem_of(await api.client.get("/v1/events"), 503, "draining")
 
@@ -217,7 +217,7 @@ async def test_too_many_readers_are_a_429_until_one_disconnects(api: Api) -> Non
 async def test_head_answers_with_the_type_and_ends(api: Api) -> None:
     response = await api.client.head("/v1/events")
     assert (response.status, response.content_type) == (200, "text/event-stream")
-    assert len(api.services.feed) == 0
+    assert len(api.dependencies.feed) == 0
 
 
 async def test_a_store_that_cannot_be_read_ends_only_the_stream(
@@ -232,7 +232,7 @@ async def test_a_store_that_cannot_be_read_ends_only_the_stream(
 
 
 async def test_the_stream_of_a_revoked_key_ends_at_the_next_heartbeat(guarded: Api) -> None:
-    guarded.services.feed.heartbeat = 0.02
+    guarded.dependencies.feed.heartbeat = 0.02
     created = await guarded.post("/v1/keys", {"role": "viewer"}, **bearer("admin"))
     key = await created.json()
     async with guarded.client.get("/v1/events", headers=bearer(key["key"])) as stream:
@@ -241,4 +241,4 @@ async def test_the_stream_of_a_revoked_key_ends_at_the_next_heartbeat(guarded: A
         await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
         async with asyncio.timeout(10):
             await stream.content.read()
-    assert not len(guarded.services.feed)
+    assert not len(guarded.dependencies.feed)

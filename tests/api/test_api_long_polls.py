@@ -15,12 +15,12 @@ from waitd.ports import StoredWait
 async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
     wait_id = await api.submit()
     polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", wait="60")) for _ in range(2)]
-    await until(lambda: len(api.services.long_polls) == 2)
-    api.services.long_polls.notify(str(uuid7()))
+    await until(lambda: len(api.dependencies.long_polls) == 2)
+    api.dependencies.long_polls.notify(str(uuid7()))
     await api.store.end(wait_id)
-    api.services.long_polls.notify(wait_id)
+    api.dependencies.long_polls.notify(wait_id)
     assert {(await poll)["state"] for poll in polls} == {"success"}
-    assert len(api.services.long_polls) == 0
+    assert len(api.dependencies.long_polls) == 0
 
 
 async def test_an_outcome_between_reading_and_waiting_is_not_missed(
@@ -33,7 +33,7 @@ async def test_an_outcome_between_reading_and_waiting_is_not_missed(
         stored = await read(wait_id, namespace)
         if stored.state is WaitState.WAITING:
             await api.store.end(wait_id)
-            api.services.long_polls.notify(wait_id)
+            api.dependencies.long_polls.notify(wait_id)
         return stored
 
     monkeypatch.setattr(api.store, "get", get_before_the_end)
@@ -55,8 +55,8 @@ async def test_a_wait_that_has_ended_is_answered_at_once(api: Api) -> None:
 async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Api) -> None:
     wait_id = await api.submit()
     poll = asyncio.create_task(api.get(f"/v1/waits/{wait_id}", wait="60"))
-    await until(lambda: len(api.services.long_polls) == 1)
-    api.services.long_polls.drain()
+    await until(lambda: len(api.dependencies.long_polls) == 1)
+    api.dependencies.long_polls.drain()
     assert (await poll)["state"] == "waiting"
     assert (await api.get(f"/v1/waits/{wait_id}", wait="60"))["state"] == "waiting"
 
@@ -64,13 +64,13 @@ async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Ap
 async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api) -> None:
     wait_id = await api.submit()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(10)]
-    await until(lambda: len(api.services.long_polls) == 10)
+    await until(lambda: len(api.dependencies.long_polls) == 10)
     response = await api.client.get(f"/v1/waits/{wait_id}?wait=1")
     await problem_of(response, 429, "too-many-long-polls")
     polls[0].cancel()
-    await until(lambda: len(api.services.long_polls) == 9)
+    await until(lambda: len(api.dependencies.long_polls) == 9)
     assert (await api.client.get(f"/v1/waits/{wait_id}?wait=0.01")).status == 200
-    api.services.long_polls.drain()
+    api.dependencies.long_polls.drain()
     await asyncio.gather(*polls[1:])
 
 

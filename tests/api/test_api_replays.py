@@ -28,7 +28,7 @@ def forget_the_connection(api: Api) -> None:
 
 
 def stop_serving_the_kind(api: Api) -> None:
-    del api.services.probes["http"]  # type: ignore[attr-defined]  # a daemon of other settings
+    del api.dependencies.probes["http"]  # type: ignore[attr-defined]  # a daemon of other settings
 
 
 CHANGES = [fill_the_poker, forget_the_connection, stop_serving_the_kind]

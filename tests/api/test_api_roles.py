@@ -46,7 +46,7 @@ async def test_each_call_requires_its_role(
 async def test_the_role_of_every_call_is_tested(guarded: Api) -> None:
     paths = (await guarded.get("/openapi.json"))["paths"]
     known = {(method, re.sub(r"/unknown:", "/{id}:", path)) for _, method, path, _ in CALLS}
-    # Tested elsewhere: what streams, and what needs more services.
+    # Tested elsewhere: what streams, and what needs more dependencies.
     known |= {("GET", "/v1/events"), ("GET", "/v1/cost")}
     known |= {("POST", "/v1/signals/{key}"), ("POST", "/v1/signals:s3")}
     public = {("GET", path) for path in ("/livez", "/readyz", "/openapi.json", "/docs")}

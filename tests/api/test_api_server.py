@@ -181,7 +181,7 @@ async def test_batches_queue_and_too_many_of_them_are_a_429(
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
     running = [send() for _ in range(batch.MAX_RUNNING)]
-    probe: Any = api.services.probes["plain"]
+    probe: Any = api.dependencies.probes["plain"]
     await until(lambda: probe.parsed == batch.MAX_RUNNING)
     queued = send()
     await until(lambda: started == batch.MAX_RUNNING + 1)
@@ -210,10 +210,10 @@ async def test_the_private_parts_of_aiohttp_that_the_server_uses_exist(api: Api)
     assert "_make_server" in web.BaseRunner.__abstractmethods__
     wait_id = await api.submit()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
-    await until(lambda: len(api.services.long_polls) == 1)
+    await until(lambda: len(api.dependencies.long_polls) == 1)
     server: Any = api.client.server.handler
     [busy] = [busy for busy in server.connections if not awaits_head(busy)]
-    api.services.long_polls.notify(wait_id)
+    api.dependencies.long_polls.notify(wait_id)
     assert (await poll).status == 200
     await until(lambda: awaits_head(busy))
 
@@ -233,8 +233,8 @@ async def test_a_client_that_does_not_read_its_answer_is_disconnected_and_a_long
 ) -> None:
     wait_id = await api.submit()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
-    await until(lambda: len(api.services.long_polls) == 1)
-    gauge = api.services.instruments.registry.get_sample_value
+    await until(lambda: len(api.dependencies.long_polls) == 1)
+    gauge = api.dependencies.instruments.registry.get_sample_value
     runner: Any = api.client.server.runner
 
     def is_disconnected() -> bool:
@@ -249,5 +249,5 @@ async def test_a_client_that_does_not_read_its_answer_is_disconnected_and_a_long
         assert (gauge("waitd_api_connections") or 0.0) > 1.0
         await until(is_disconnected)
         assert not poll.done()
-    api.services.long_polls.notify(wait_id)
+    api.dependencies.long_polls.notify(wait_id)
     assert (await poll).status == 200

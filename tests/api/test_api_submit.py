@@ -144,7 +144,7 @@ VALID: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("fields", [row[1] for row in VALID], ids=[row[0] for row in VALID])
 async def test_a_single_submit_and_a_batch_line_make_the_same_wait(api: Api, fields: dict[str, Any]) -> None:
-    submissions = Submissions(api.services)
+    submissions = Submissions(api.dependencies)
     body = wait(**fields)
     single = await submissions.validate(orjson.dumps(body), "default", "key")
     line = orjson.dumps({**body, "idempotency_key": "key"})
@@ -157,7 +157,7 @@ async def test_a_single_submit_and_a_batch_line_make_the_same_wait(api: Api, fie
 
 
 async def test_a_connection_that_is_not_cached_has_to_be_looked_up(api: Api) -> None:
-    submissions = Submissions(api.services)
+    submissions = Submissions(api.dependencies)
     by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
     by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
     for body, pointer in ((by_params, "/params/http_conn_id"), (by_sink, "/sinks/0/conn_id")):

@@ -69,7 +69,7 @@ async def test_a_caller_over_its_rate_gets_retry_after_and_others_are_served(api
     assert 1 <= int(refused.headers["Retry-After"]) <= 5
     assert (await list_waits(api, "bob")).status == 200
     assert (await api.client.get("/livez")).status == 200
-    value = api.services.instruments.registry.get_sample_value
+    value = api.dependencies.instruments.registry.get_sample_value
     assert value("waitd_requests_refused_total", {"problem": "too-many-requests"}) == 1.0
 
 
@@ -89,10 +89,10 @@ async def test_a_batch_is_accepted_as_a_whole_and_counts_its_lines_and_size(
 async def test_one_caller_cannot_occupy_all_connections(api: Api) -> None:
     wait_id = await api.submit("alice")
     polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", "alice", wait="60")) for _ in range(2)]
-    await until(lambda: len(api.services.long_polls) == 2)
+    await until(lambda: len(api.dependencies.long_polls) == 2)
     await problem_of(await list_waits(api, "alice"), 429, "too-many-requests")
     assert (await list_waits(api, "bob")).status == 200
-    api.services.long_polls.notify(wait_id)
+    api.dependencies.long_polls.notify(wait_id)
     await asyncio.gather(*polls)
     assert (await list_waits(api, "alice")).status == 200
 
@@ -108,7 +108,7 @@ async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
         headers = {"Content-Type": "application/x-ndjson", **bearer(token)}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
-    probe: Any = api.services.probes["plain"]
+    probe: Any = api.dependencies.probes["plain"]
     running = [send("alice") for _ in range(batch.MAX_PER_CALLER)]
     await until(lambda: probe.parsed == batch.MAX_PER_CALLER)
     await problem_of(await send("alice"), 429, "too-many-batches")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from waitd.app.connections import RESOLVERS, open_connections, open_outgoing
+from waitd.app.connections import RESOLVERS, open_connections, open_egress
 from waitd.connections.authorizer import AuthorizedConnections
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError
@@ -19,8 +19,8 @@ from waitd.settings import Settings
 async def connections(**settings: Any) -> AsyncIterator[AuthorizedConnections]:
     effective, instruments = Settings(**settings), Instruments(version="test")
     async with (
-        open_outgoing(effective, instruments) as outgoing,
-        open_connections(effective, outgoing, instruments) as opened,
+        open_egress(effective, instruments) as egress,
+        open_connections(effective, egress, instruments) as opened,
     ):
         yield opened
 
@@ -111,9 +111,9 @@ async def test_a_resolver_with_invalid_settings_is_refused_at_the_start(
 async def test_submitters_reach_private_networks_on_loopback_only(
     settings: dict[str, Any], passes: bool
 ) -> None:
-    async with open_outgoing(Settings(**settings), Instruments(version="test")) as outgoing:
+    async with open_egress(Settings(**settings), Instruments(version="test")) as egress:
         if passes:
-            outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
+            egress.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
         else:
             with pytest.raises(EgressRefused):
-                outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
+                egress.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)

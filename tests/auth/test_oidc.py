@@ -15,7 +15,7 @@ from waitd.core.auth.claims import ClaimRules
 from waitd.core.auth.principal import Principal, Role
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import Forbidden, Unauthenticated
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 START = 1_750_000_000.0
 ROLES = {"waitd-users": Role.SUBMITTER, "waitd-admins": Role.ADMIN}
@@ -51,13 +51,13 @@ class OidcSetup:
 @asynccontextmanager
 async def open_setup(
     url: str | None = None,
-    outgoing: Outgoing | None = None,
+    egress: EgressGuard | None = None,
     algorithms: Sequence[str] = ("RS256", "ES256"),
 ) -> AsyncIterator[OidcSetup]:
     async with issuer_endpoint() as provider:
         setup = OidcSetup(provider)
         url = provider.url if url is None else url
-        async with IssuerKeys(url, outgoing or Outgoing(), now=lambda: setup.now, timeout=2) as issuer_keys:
+        async with IssuerKeys(url, egress or EgressGuard(), now=lambda: setup.now, timeout=2) as issuer_keys:
             rules = ClaimRules(url, frozenset({AUDIENCE}), "roles", ROLES)
             setup.issuer_keys = issuer_keys
             setup.verifier = OidcVerifier(issuer_keys, rules, algorithms, now=lambda: setup.now)
@@ -247,8 +247,8 @@ async def test_a_redirect_is_not_followed(setup: OidcSetup) -> None:
 
 
 async def test_the_egress_rules_apply_to_the_issuer() -> None:
-    denied = Outgoing(EgressPolicy.from_settings([], ["127.0.0.0/8"], private=True))
-    async with open_setup(outgoing=denied) as setup:
+    denied = EgressGuard(EgressPolicy.from_settings([], ["127.0.0.0/8"], private=True))
+    async with open_setup(egress=denied) as setup:
         with pytest.raises(IssuerUnavailable, match="egress_deny"):
             await setup.verifier.principal(setup.token())
         assert setup.provider.requests == []

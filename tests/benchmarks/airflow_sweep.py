@@ -31,7 +31,7 @@ from figures import Figure, print_figures  # noqa: E402
 from waitd.bench.machine import machine  # noqa: E402
 from waitd.core.connections.connection import Connection  # noqa: E402
 from waitd.core.waits.wait import WaitSpec  # noqa: E402
-from waitd.outgoing import Outgoing  # noqa: E402
+from waitd.outgoing import EgressGuard  # noqa: E402
 from waitd.ports import NewWait  # noqa: E402
 from waitd.sinks.airflow.api import AirflowApis  # noqa: E402
 from waitd.sinks.airflow.sweep import AirflowSweep  # noqa: E402
@@ -127,8 +127,8 @@ async def running_sweep(directory: str, waits: int) -> AsyncIterator[tuple[Airfl
         await fill(store, waits)
         resolver = FakeResolver(Connection("airflow", "airflow", host=ours.recv(), password="a.static.token"))
         async with (
-            authorized_connections(resolver, Outgoing()) as connections,
-            AirflowApis(connections, Outgoing(), time.time) as apis,
+            authorized_connections(resolver, EgressGuard()) as connections,
+            AirflowApis(connections, EgressGuard(), time.time) as apis,
         ):
             timed: Any = TimedStore(store)
             yield AirflowSweep(timed, apis), timed

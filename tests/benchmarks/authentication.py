@@ -29,7 +29,7 @@ from waitd.auth.oidc import OidcVerifier
 from waitd.core.auth.claims import ClaimRules
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role
 from waitd.core.waits.audit import Caller
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import NewKey
 from waitd.stores import Database, Store
 
@@ -103,7 +103,7 @@ async def main() -> int:
         created = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))
         async with (
             issuer_endpoint() as provider,
-            IssuerKeys(provider.url, Outgoing(), now=time.monotonic) as issuer,
+            IssuerKeys(provider.url, EgressGuard(), now=time.monotonic) as issuer,
         ):
             provider.keys = [rsa("k1"), ec("k2")]
             rules = ClaimRules(provider.url, frozenset({AUDIENCE}), "roles", {"waitd-users": Role.VIEWER})

@@ -22,7 +22,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 KINDS = ["oauth2", "oauth2_post", "airbyte", "google", "google_id"]
 
@@ -43,11 +43,11 @@ async def open_authorizer(
     clock: ManualClock,
     instruments: Instruments,
     keys: StaticKeys,
-    outgoing: Outgoing | None = None,
+    egress: EgressGuard | None = None,
     endpoint_timeout: float = 10.0,
 ) -> AsyncIterator[Authorizer]:
     async with TokenEndpointClient(
-        outgoing or Outgoing(), instruments=instruments, timeout=endpoint_timeout
+        egress or EgressGuard(), instruments=instruments, timeout=endpoint_timeout
     ) as tokens:
         opened = Authorizer(tokens, keys, now=clock)
         yield opened
@@ -182,8 +182,8 @@ async def test_an_answer_without_a_token_is_not_quoted(
 async def test_a_token_url_obeys_the_egress_rules(
     clock: ManualClock, instruments: Instruments, keys: StaticKeys, url: str, why: str
 ) -> None:
-    outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example"], private=False))
-    async with open_authorizer(clock, instruments, keys, outgoing) as authorizer:
+    egress = EgressGuard(EgressPolicy.from_settings([], ["denied.example"], private=False))
+    async with open_authorizer(clock, instruments, keys, egress) as authorizer:
         with pytest.raises(ConnectionUnavailable, match=why):
             await authorizer.authorize(oauth2(url))
 

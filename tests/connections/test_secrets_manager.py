@@ -16,7 +16,7 @@ from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 REGION = "eu-west-1"
 NOW = 1_795_228_867.0
@@ -82,7 +82,7 @@ async def open_resolver(
     async with SecretsManagerResolver(
         SecretsManagerLocation(REGION, endpoint=url, **location),
         keys or StaticKeys(),
-        Outgoing(),
+        EgressGuard(),
         now=lambda: NOW,
     ) as resolver:
         yield resolver
@@ -147,4 +147,4 @@ async def test_an_unreachable_service_is_unavailable() -> None:
 @pytest.mark.parametrize("region", ["eu-west-1.evil.example/", "", "../x"])
 def test_a_malformed_region_is_an_error(region: str) -> None:
     with pytest.raises(ValueError):
-        SecretsManagerResolver(SecretsManagerLocation(region), StaticKeys(), Outgoing(), now=lambda: NOW)
+        SecretsManagerResolver(SecretsManagerLocation(region), StaticKeys(), EgressGuard(), now=lambda: NOW)

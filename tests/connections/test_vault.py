@@ -13,7 +13,7 @@ from waitd.connections.vault import VaultLocation, VaultResolver
 from waitd.connections.vault_auth import AUTH_METHODS, VaultCredentials, VaultToken
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 FIELDS = {
     "conn_type": "http",
@@ -42,7 +42,7 @@ async def open_resolver(
     async with VaultResolver(
         VaultLocation(vault.url, **location),
         AUTH_METHODS[auth_method](credentials),
-        Outgoing(),
+        EgressGuard(),
         now=vault.now,
     ) as resolver:
         yield resolver

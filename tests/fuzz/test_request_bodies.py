@@ -71,7 +71,7 @@ async def test_the_decoders_agree_on_every_body(api: Api, fuzz: Fuzz) -> None:
     _, bodies = BODIES["/v1/waits"]
     async with HttpProbe(api.connections, secret_headers=("authorization",)) as http:
         probes: dict[str, Any] = {"plain": PlainProbe(), "http": http}
-        submissions = Submissions(replace(api.services, probes=probes))
+        submissions = Submissions(replace(api.dependencies, probes=probes))
         for random in fuzz.rounds():
             text = some_body(random, bodies)
             single, *lines = await every_result(submissions, text)

@@ -6,7 +6,7 @@ import gzip
 import pytest
 from stream_server import stream_server
 
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse
 
 MIB = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -28,7 +28,7 @@ async def request(answer: bytes) -> JsonResponse:
         writer.write(answer)
         await reader.read()  # until the client closes the connection
 
-    client = JsonClient(Outgoing(), RequestFailedError, max_bytes=100_000, timeout=10)
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=100_000, timeout=10)
     async with stream_server(serve) as port, client:
         return await client.request("GET", f"http://127.0.0.1:{port}/", service="the service")
 
@@ -75,7 +75,7 @@ async def test_a_second_answer_is_not_that_of_the_next_request(at_once: bool) ->
         await reader.read()  # until the client closes the connection
         writer.close()
 
-    client = JsonClient(Outgoing(), RequestFailedError, max_bytes=100, timeout=10)
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=100, timeout=10)
     async with stream_server(serve) as port, client:
         url = f"http://127.0.0.1:{port}/"
         assert (await client.request("GET", url, service="the service")).body == 1

@@ -9,7 +9,7 @@ from aiohttp import web
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse
 
 MAX_BYTES = 100_000
 
@@ -56,12 +56,12 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-def client(outgoing: Outgoing | None = None, *, timeout: float = 5.0) -> JsonClient:
-    return JsonClient(outgoing or Outgoing(), RequestFailedError, max_bytes=MAX_BYTES, timeout=timeout)
+def client(egress: EgressGuard | None = None, *, timeout: float = 5.0) -> JsonClient:
+    return JsonClient(egress or EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=timeout)
 
 
-async def get(url: str, outgoing: Outgoing | None = None, *, seconds: float = 5.0) -> JsonResponse:
-    async with client(outgoing, timeout=seconds) as opened:
+async def get(url: str, egress: EgressGuard | None = None, *, seconds: float = 5.0) -> JsonResponse:
+    async with client(egress, timeout=seconds) as opened:
         return await opened.request("GET", url, service="the service")
 
 
@@ -111,11 +111,11 @@ async def test_an_unreachable_service_is_reported() -> None:
 @pytest.mark.parametrize("by_name", [True, False])
 async def test_the_egress_rules_apply_to_names_and_addresses(server: Server, by_name: bool) -> None:
     url = server.url.replace("127.0.0.1", "localhost")
-    outgoing = Outgoing(EgressPolicy.from_settings([], ["localhost"] if by_name else [], private=True))
+    egress = EgressGuard(EgressPolicy.from_settings([], ["localhost"] if by_name else [], private=True))
     if not by_name:
-        outgoing.add_listener("127.0.0.1", int(url.rpartition(":")[2]))
+        egress.add_listener("127.0.0.1", int(url.rpartition(":")[2]))
     with pytest.raises(RequestFailedError, match=r"^the egress rules block the service: "):
-        await get(url, outgoing)
+        await get(url, egress)
 
 
 async def test_it_works_only_within_its_context() -> None:

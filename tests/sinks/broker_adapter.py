@@ -12,7 +12,7 @@ from fakes import FakeConnections
 from kafka_cluster import KafkaCluster
 
 from waitd.core.connections.connection import Connection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.sinks.brokers.broker import BrokerSink
 
 AnySink = BrokerSink[Any, Any]
@@ -45,9 +45,9 @@ class Broker(ABC):
     def proxy(self) -> Proxy:
         return Proxy(self.server.port)
 
-    def open_sink(self, connections: FakeConnections, outgoing: Outgoing | None = None) -> Any:
+    def open_sink(self, connections: FakeConnections, egress: EgressGuard | None = None) -> Any:
         """A sink that is not entered yet."""
-        return self.sink(connections, outgoing)
+        return self.sink(connections, egress)
 
     @abstractmethod
     def connection(self, port: int) -> Connection: ...

@@ -14,7 +14,7 @@ from broker_servers import LOGIN, PASSWORD, WebhookServer
 from fakes import FakeConnections
 
 from waitd.core.connections.connection import Connection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
@@ -103,8 +103,8 @@ class Webhook(Broker):
 
     kind, max_bytes = "webhook", webhook_server.MAX_BYTES
 
-    def open_sink(self, connections: FakeConnections, outgoing: Outgoing | None = None) -> Any:
-        return WebhookSink(connections, secret=None, secret_headers=(), outgoing=outgoing)
+    def open_sink(self, connections: FakeConnections, egress: EgressGuard | None = None) -> Any:
+        return WebhookSink(connections, secret=None, secret_headers=(), egress=egress)
 
     def connection(self, port: int) -> Connection:
         extra = {"webhook_secret": f"{NEW_SECRET} {OLD_SECRET}"}

@@ -13,7 +13,7 @@ from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.waits.delivery import DeliveryFailed, Receipt
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 
 def at_address(connection: Connection, kind: str, host: str, port: int) -> Connection:
@@ -30,10 +30,10 @@ def params(kind: str, host: str, port: int) -> dict[str, Any]:
     return params | ({"queue_url": f"http://{host}:{port}/123456789012/q"} if kind == "sqs" else {})
 
 
-async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> Receipt:
+async def receipt(kind: str, host: str, egress: EgressGuard, port: int = 1) -> Receipt:
     broker = BROKERS[kind][0](None)
     connections = FakeConnections(at_address(broker.connection(port), kind, host, port))
-    async with broker.open_sink(connections, outgoing) as sink:
+    async with broker.open_sink(connections, egress) as sink:
         result: Receipt = await sink.deliver(sink.parse(params(kind, host, port)), make_item())
         return result
 
@@ -50,17 +50,17 @@ async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> Re
     ],
 )
 async def test_forbidden_addresses_are_not_connected_to(kind: str, host: str, port: int, why: str) -> None:
-    outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
-    outgoing.add_listener("127.0.0.1", 8795)
+    egress = EgressGuard(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
+    egress.add_listener("127.0.0.1", 8795)
     blocked = DeliveryFailed(f"the egress rules block {BROKERS[kind][0].sink.broker}: {why}")
-    assert await receipt(kind, host, outgoing, port) == blocked
+    assert await receipt(kind, host, egress, port) == blocked
 
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_private_addresses_are_allowed_for_the_operator(kind: str) -> None:
     """No broker listens at the port, but a connection is attempted."""
-    outgoing = Outgoing(EgressPolicy(private=False))
-    assert "could not connect to" in failure(await receipt(kind, "127.0.0.1", outgoing, free_port()))
+    egress = EgressGuard(EgressPolicy(private=False))
+    assert "could not connect to" in failure(await receipt(kind, "127.0.0.1", egress, free_port()))
 
 
 async def test_one_denied_server_of_several_blocks_the_connection(kafka: SinkSetup) -> None:

@@ -118,14 +118,14 @@ def test_a_missing_library_names_its_extra(kind: str, monkeypatch: pytest.Monkey
 def test_a_daemon_imports_no_unused_library(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
-from waitd.app import open_parts
+from waitd.app import open_adapters
 from waitd.metrics import Instruments
 from waitd.settings import Settings
 
 async def main():
-    async with open_parts(Settings(), Instruments(version="test")) as parts:
-        parts.sinks["redis"].parse({"conn_id": "c", "stream": "s"})
-        print(*sorted(parts.sinks))
+    async with open_adapters(Settings(), Instruments(version="test")) as adapters:
+        adapters.sinks["redis"].parse({"conn_id": "c", "stream": "s"})
+        print(*sorted(adapters.sinks))
 
 asyncio.run(main())
 print(*sorted({"aiobotocore", "botocore", "redis", "nats", "aiokafka", "aio_pika", "aiormq"} & set(sys.modules)))

@@ -16,7 +16,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.sinks.webhook import WebhookSink
 
 NOW = 1_795_228_867.0
@@ -52,11 +52,13 @@ async def receiver(tokens: TokenEndpoint) -> AsyncIterator[TokenCheckingReceiver
 
 
 @asynccontextmanager
-async def open_sink(*connections: Connection, outgoing: Outgoing | None = None) -> AsyncIterator[WebhookSink]:
-    outgoing = outgoing or Outgoing()
+async def open_sink(
+    *connections: Connection, egress: EgressGuard | None = None
+) -> AsyncIterator[WebhookSink]:
+    egress = egress or EgressGuard()
     async with (
-        authorized_connections(FakeResolver(*connections), outgoing) as authorized,
-        WebhookSink(authorized, secret=None, secret_headers=(), outgoing=outgoing, now=lambda: NOW) as opened,
+        authorized_connections(FakeResolver(*connections), egress) as authorized,
+        WebhookSink(authorized, secret=None, secret_headers=(), egress=egress, now=lambda: NOW) as opened,
     ):
         yield opened
 
@@ -110,8 +112,8 @@ async def test_a_receiver_that_resolves_to_a_private_address_is_blocked(
     receiver: TokenCheckingReceiver,
 ) -> None:
     url = receiver.url.replace("127.0.0.1", "localhost")
-    outgoing = Outgoing(EgressPolicy(private=False))
-    async with open_sink(Connection("c", host=url), outgoing=outgoing) as sink:
+    egress = EgressGuard(EgressPolicy(private=False))
+    async with open_sink(Connection("c", host=url), egress=egress) as sink:
         by_connection = await sink.deliver(sink.parse({"conn_id": "c"}), ITEM)
         by_url = await sink.deliver(sink.parse({"url": url}), ITEM)
     assert by_connection == DeliveryFailed("the receiver answered 401")

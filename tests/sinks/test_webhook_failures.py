@@ -17,7 +17,7 @@ from webhook_setup import ITEM, post, webhook_sink
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
-from waitd.outgoing import NameNotFound, Names, Outgoing, SystemLookup
+from waitd.outgoing import EgressGuard, NameNotFound, Names, SystemLookup
 from waitd.outgoing.names import Answer
 from waitd.sinks.webhook import WebhookSink
 
@@ -148,8 +148,8 @@ async def test_an_unresolvable_host_is_a_failure() -> None:
             raise NameNotFound("planted")  # tests use no real name server
 
     names = Names(Lookup())
-    outgoing = Outgoing(resolver=lambda: names)
-    async with WebhookSink(FakeConnections(), secret=None, secret_headers=(), outgoing=outgoing) as sink:
+    egress = EgressGuard(resolver=lambda: names)
+    async with WebhookSink(FakeConnections(), secret=None, secret_headers=(), egress=egress) as sink:
         receipt = await post(sink, url="http://receiver.invalid/?planted")
     await names.close()
     assert receipt == DeliveryFailed("the host name of the receiver does not resolve")

@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from waitd.api.authentication import Gatekeeper, log_refused
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import log_change
 from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.openapi import build_document
@@ -16,7 +17,6 @@ from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
-from waitd.api.services import Services
 from waitd.core.errors import AccessDenied
 from waitd.models import MAX_BODY
 
@@ -26,19 +26,19 @@ log = structlog.get_logger(__name__)
 _ACTION = web.RequestKey("_ACTION", str)
 
 
-def build_application(services: Services) -> web.Application:
-    """Builds the API over `services`, ready for an `ApiRunner`."""
-    gatekeeper = Gatekeeper(services.authenticator, services.throttle)
+def build_application(dependencies: ApiDependencies) -> web.Application:
+    """Builds the API over `dependencies`, ready for an `ApiRunner`."""
+    gatekeeper = Gatekeeper(dependencies.authenticator, dependencies.throttle)
     docs = DocsHandlers(
         lambda: build_document(
-            routes, services.probes, services.sinks, authenticated=gatekeeper.authenticates
+            routes, dependencies.probes, dependencies.sinks, authenticated=gatekeeper.authenticates
         )
     )
-    routes = route_table(services, docs)
+    routes = route_table(dependencies, docs)
     application = web.Application(middlewares=[_middleware(gatekeeper)], client_max_size=MAX_BODY)
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
-        add(route.path, _with_checks(route, gatekeeper, services.throttle), expect_handler=_check_first)
+        add(route.path, _with_checks(route, gatekeeper, dependencies.throttle), expect_handler=_check_first)
     return application
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from waitd.api import queries
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.follow.event_ids import EVENT_ID
 from waitd.api.handlers.audit import AuditHandlers
 from waitd.api.handlers.batch import BatchHandlers
@@ -22,7 +23,6 @@ from waitd.api.handlers.signals import SIGNAL_PATH, SignalHandlers
 from waitd.api.handlers.waits import WaitHandlers
 from waitd.api.routing import NO_FIELDS, PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
 from waitd.api.server.loopback_guard import NDJSON
-from waitd.api.services import Services
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.validation import Submissions
 from waitd.core.auth.principal import Role
@@ -92,20 +92,22 @@ _LINKS = {
 }
 
 
-def route_table(services: Services, docs: DocsHandlers) -> Sequence[ApiRoute]:
-    """Builds the handlers over `services`; returns every route, those of `docs` included."""
-    submissions = Submissions(services)
-    admission = Admission(services.poking)
+def route_table(dependencies: ApiDependencies, docs: DocsHandlers) -> Sequence[ApiRoute]:
+    """Builds the handlers over `dependencies`; returns every route, those of `docs` included."""
+    submissions = Submissions(dependencies)
+    admission = Admission(dependencies.poking)
     lists = Lists()
-    costs = CostHandlers(services, lists)
-    waits = WaitHandlers(services, submissions, admission, costs, lists)
+    costs = CostHandlers(dependencies, lists)
+    waits = WaitHandlers(dependencies, submissions, admission, costs, lists)
     return (
-        *_wait_collection_routes(waits, BatchHandlers(services, submissions, admission)),
+        *_wait_collection_routes(waits, BatchHandlers(dependencies, submissions, admission)),
         *_single_wait_routes(waits),
-        *_signal_routes(SignalHandlers(services)),
-        *_outcome_routes(DeliveryHandlers(services, submissions.sinks, lists), EventHandlers(services)),
-        *_administration_routes(KeyHandlers(services, lists), AuditHandlers(services, lists)),
-        *_operation_routes(HealthHandlers(services), costs),
+        *_signal_routes(SignalHandlers(dependencies)),
+        *_outcome_routes(
+            DeliveryHandlers(dependencies, submissions.sinks, lists), EventHandlers(dependencies)
+        ),
+        *_administration_routes(KeyHandlers(dependencies, lists), AuditHandlers(dependencies, lists)),
+        *_operation_routes(HealthHandlers(dependencies), costs),
         *_docs_routes(docs),
     )
 

@@ -11,7 +11,7 @@ from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.core.connections.egress import is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Authenticator, KeyStore
 from waitd.settings import Settings
 
@@ -46,7 +46,7 @@ def check_bind(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[ApiGuard]:
+async def open_guard(settings: Settings, store: KeyStore, egress: EgressGuard) -> AsyncIterator[ApiGuard]:
     """The guard of one daemon.
 
     Raises:
@@ -63,7 +63,7 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
     async with AsyncExitStack() as stack:
         authenticator: Authenticator | None = None
         if settings.authenticates:
-            tokens = await _tokens(settings, outgoing, stack)
+            tokens = await _tokens(settings, egress, stack)
             if tokens is None and not keyring.holds_any():
                 raise WaitdError(
                     f"callers have to authenticate, but there is no valid API key. {_HOW_TO_AUTHENTICATE}"
@@ -72,7 +72,7 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
         yield ApiGuard(keyring, authenticator, namespaces)
 
 
-async def _tokens(settings: Settings, outgoing: Outgoing, stack: AsyncExitStack) -> Authenticator | None:
+async def _tokens(settings: Settings, egress: EgressGuard, stack: AsyncExitStack) -> Authenticator | None:
     """The authenticator of the identity provider's tokens; None if there is no provider."""
     if settings.oidc_issuer is None:
         return None
@@ -91,6 +91,6 @@ async def _tokens(settings: Settings, outgoing: Outgoing, stack: AsyncExitStack)
         settings.oidc_namespace_claim,
     )
     issuer = await stack.enter_async_context(
-        IssuerKeys(settings.oidc_issuer, outgoing, now=SystemClock.monotonic)
+        IssuerKeys(settings.oidc_issuer, egress, now=SystemClock.monotonic)
     )
     return OidcVerifier(issuer, rules, settings.oidc_algorithms, now=SystemClock.now)

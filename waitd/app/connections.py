@@ -23,7 +23,7 @@ from waitd.core.connections.egress import EgressPolicy, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import CaresLookup, Lookup, Names, NamesLoop, Outgoing, SystemLookup
+from waitd.outgoing import CaresLookup, EgressGuard, Lookup, Names, NamesLoop, SystemLookup
 from waitd.settings import Settings
 
 #: How names are looked up, by the values of the setting `name_lookups`.
@@ -31,7 +31,7 @@ LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": 
 
 
 @asynccontextmanager
-async def open_outgoing(settings: Settings, instruments: Instruments) -> AsyncIterator[Outgoing]:
+async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIterator[EgressGuard]:
     """The egress rules of the settings, with the names of the daemon.
 
     The libraries of databases and brokers use the same names, if the loop is a `NamesLoop`.
@@ -46,7 +46,7 @@ async def open_outgoing(settings: Settings, instruments: Instruments) -> AsyncIt
     if isinstance(loop, NamesLoop):
         loop.names = names
     try:
-        yield Outgoing(policy, resolver=lambda: names)
+        yield EgressGuard(policy, resolver=lambda: names)
     finally:
         if isinstance(loop, NamesLoop):
             loop.names = None
@@ -55,7 +55,7 @@ async def open_outgoing(settings: Settings, instruments: Instruments) -> AsyncIt
 
 @asynccontextmanager
 async def open_connections(
-    settings: Settings, outgoing: Outgoing, instruments: Instruments
+    settings: Settings, egress: EgressGuard, instruments: Instruments
 ) -> AsyncIterator[AuthorizedConnections]:
     """The connections of one daemon.
 
@@ -64,13 +64,12 @@ async def open_connections(
     """
     keys = _EnvironmentKeys()
     async with AsyncExitStack() as stack:
-        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
+        tokens = await stack.enter_async_context(TokenEndpointClient(egress, instruments=instruments))
         authorizer = Authorizer(tokens, keys, now=SystemClock.monotonic)
         stack.push_async_callback(authorizer.aclose)
         try:
             resolvers = [
-                await RESOLVERS[name](settings, outgoing, keys, stack)
-                for name in settings.connection_resolvers
+                await RESOLVERS[name](settings, egress, keys, stack) for name in settings.connection_resolvers
             ]
         except (ValueError, OSError) as error:
             raise WaitdError(f"the connections cannot be set up: {error}") from None
@@ -121,7 +120,7 @@ async def _directory(settings: Settings, *_: object) -> Resolver | None:
 
 
 async def _vault(
-    settings: Settings, outgoing: Outgoing, _: AwsKeyProvider, stack: AsyncExitStack
+    settings: Settings, egress: EgressGuard, _: AwsKeyProvider, stack: AsyncExitStack
 ) -> Resolver | None:
     if settings.vault_url is None:
         return None
@@ -141,13 +140,11 @@ async def _vault(
         str(settings.vault_ca_file) if settings.vault_ca_file else None,
     )
     login = AUTH_METHODS[settings.vault_auth](credentials)
-    return await stack.enter_async_context(
-        VaultResolver(location, login, outgoing, now=SystemClock.monotonic)
-    )
+    return await stack.enter_async_context(VaultResolver(location, login, egress, now=SystemClock.monotonic))
 
 
 async def _aws_secrets_manager(
-    settings: Settings, outgoing: Outgoing, keys: AwsKeyProvider, stack: AsyncExitStack
+    settings: Settings, egress: EgressGuard, keys: AwsKeyProvider, stack: AsyncExitStack
 ) -> Resolver | None:
     if settings.secrets_manager_region is None:
         return None
@@ -158,7 +155,7 @@ async def _aws_secrets_manager(
         settings.secrets_manager_profile,
     )
     return await stack.enter_async_context(
-        SecretsManagerResolver(location, keys, outgoing, now=SystemClock.now)
+        SecretsManagerResolver(location, keys, egress, now=SystemClock.now)
     )
 
 
@@ -168,7 +165,7 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 #: Builds each resolver of the setting `connection_resolvers`; returns None if it is not configured.
 RESOLVERS: Mapping[
-    str, Callable[[Settings, Outgoing, AwsKeyProvider, AsyncExitStack], Awaitable[Resolver | None]]
+    str, Callable[[Settings, EgressGuard, AwsKeyProvider, AsyncExitStack], Awaitable[Resolver | None]]
 ] = {
     "environment": _environment,
     "file": _file,

@@ -10,10 +10,10 @@ from aiohttp import web
 from sqlalchemy.engine import make_url
 
 from waitd import __build__, __version__
-from waitd.api import ApiRunner, Certificate, Limits, Services, Throttle, TlsSite, build_application
+from waitd.api import ApiDependencies, ApiRunner, Certificate, Limits, Throttle, TlsSite, build_application
+from waitd.app.adapters import Adapters
 from waitd.app.auth import ApiGuard
 from waitd.app.engine import Engine
-from waitd.app.parts import Parts
 from waitd.core.errors import StoreUnusable
 from waitd.settings import Settings
 
@@ -26,19 +26,19 @@ BACKLOG = 1024
 class Daemon:
     """One daemon, which also reports its health to the API."""
 
-    def __init__(self, settings: Settings, engine: Engine, parts: Parts, guard: ApiGuard) -> None:
+    def __init__(self, settings: Settings, engine: Engine, adapters: Adapters, guard: ApiGuard) -> None:
         self.engine = engine
         self.draining = False
         self._settings = settings
-        self._outgoing = parts.outgoing
+        self._egress = adapters.egress
         self._keyring = guard.keyring
         self.application = build_application(
-            Services(
+            ApiDependencies(
                 store=engine.store,
                 poking=engine.poker,
                 probes=engine.probes,
-                sinks=parts.sinks,
-                connections=parts.connections,
+                sinks=adapters.sinks,
+                connections=adapters.connections,
                 long_polls=engine.long_polls,
                 feed=engine.feed,
                 instruments=engine.instruments,
@@ -120,7 +120,7 @@ class Daemon:
         await runner.setup()
         await self._build_site(runner).start()
         for address in runner.addresses:
-            self._outgoing.add_listener(*address[:2])
+            self._egress.add_listener(*address[:2])
         host, port = runner.addresses[0][:2]
         log.info(
             "serving",

@@ -10,7 +10,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.api import EventFeed, LongPolls
-from waitd.app.parts import Parts
+from waitd.app.adapters import Adapters
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
@@ -48,33 +48,33 @@ class Engine(StoreListener):
     """Holds, pokes and delivers. As the store's listener it passes each change on to its parts."""
 
     def __init__(
-        self, settings: Settings, database: Database, parts: Parts, instruments: Instruments
+        self, settings: Settings, database: Database, adapters: Adapters, instruments: Instruments
     ) -> None:
         cost = settings.cost
         self.clock = SteadyClock()
         self.instruments = instruments
         self.store = Store(
             database,
-            destination_of=lambda _, sink: destination_of(parts.sinks, sink),
+            destination_of=lambda _, sink: destination_of(adapters.sinks, sink),
             listener=self,
             now=self.clock.now,
             retry_delays=settings.delivery_retry_delays,
             costs=CostRules(cost.labels, cost.values, cost.retention),
         )
         signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
-        self.probes: Mapping[str, Probe] = {**parts.probes, "signal": signal_probe}
+        self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe}
         self.long_polls = LongPolls(settings.max_long_polls)
         self.feed = EventFeed()
         self.wait_counts = WaitCounts(instruments)
         self.submitter = Submitter(
             self.store,
-            parts.jobs,
+            adapters.jobs,
             self.clock,
             instruments,
             wake=lambda wait_id: self.poker.poke_now(wait_id),  # noqa: PLW0108 - the poker is built below
         )
         self.job_cancels = JobCancels(
-            self.store, self.probes, parts.jobs, self.submitter, self.clock, instruments
+            self.store, self.probes, adapters.jobs, self.submitter, self.clock, instruments
         )
         self.troubles = TroubleLog(self.clock, instruments)
         self.poker = Poker(
@@ -90,7 +90,7 @@ class Engine(StoreListener):
         )
         self.deliverer = Deliverer(
             self.store,
-            parts.sinks,
+            adapters.sinks,
             self.clock,
             instruments,
             retry_delays=settings.delivery_retry_delays,
@@ -118,14 +118,14 @@ class Engine(StoreListener):
             if cost.enabled
             else None
         )
-        self._s3_events = self._build_s3_event_queue(settings, parts)
+        self._s3_events = self._build_s3_event_queue(settings, adapters)
         self._sweep_airflow = partial(
-            AirflowSweep(self.store, parts.airflow).run, settings.airflow_sweep_interval
+            AirflowSweep(self.store, adapters.airflow).run, settings.airflow_sweep_interval
         )
         self._saved_overhead = MeasuredUsage()
         self._frozen = 0
 
-    def _build_s3_event_queue(self, settings: Settings, parts: Parts) -> "S3EventQueue | None":
+    def _build_s3_event_queue(self, settings: Settings, adapters: Adapters) -> "S3EventQueue | None":
         url = settings.s3_events_queue_url
         if url is None:
             return None
@@ -135,11 +135,11 @@ class Engine(StoreListener):
             raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
         try:
             return S3EventQueue(
-                parts.connections,
+                adapters.connections,
                 url,
                 settings.s3_events_conn_id,
                 on_created=partial(self.signals.on_s3_object, "s3_queue", namespace=None),
-                outgoing=parts.outgoing,
+                egress=adapters.egress,
             )
         except ValueError as error:
             raise WaitdError(f"s3_events_queue_url: {error}") from None

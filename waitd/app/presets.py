@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
@@ -26,7 +26,7 @@ class Presets(NamedTuple):
 async def open_presets(
     settings: Settings,
     connections: HttpConnections,
-    outgoing: Outgoing,
+    egress: EgressGuard,
     instruments: Instruments,
     stack: AsyncExitStack,
 ) -> Presets:
@@ -39,10 +39,10 @@ async def open_presets(
     tables = {kind: preset.file.connection for kind, preset in presets.items()}
     vendors = VendorConnections(connections, tables, now=SystemClock.monotonic)
     plain = await stack.enter_async_context(
-        HttpProbe(vendors, secret_headers=settings.secret_headers, outgoing=outgoing)
+        HttpProbe(vendors, secret_headers=settings.secret_headers, egress=egress)
     )
     following = await stack.enter_async_context(
-        operation_probe(vendors, secret_headers=settings.secret_headers, outgoing=outgoing)
+        operation_probe(vendors, secret_headers=settings.secret_headers, egress=egress)
     )
     probes: dict[str, Probe] = {}
     for kind, preset in presets.items():

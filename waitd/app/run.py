@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 
 from waitd import __build__, __version__
+from waitd.app.adapters import open_adapters
 from waitd.app.auth import check_bind, open_guard
 from waitd.app.daemon import Daemon
 from waitd.app.engine import Engine
-from waitd.app.parts import open_parts
 from waitd.core.errors import WaitdError
 from waitd.log import configure
 from waitd.metrics import Instruments
@@ -42,15 +42,15 @@ async def open_daemon(settings: Settings, *, adopt_copy: bool = False) -> AsyncI
     """
     instruments = Instruments(version=__version__, build=__build__)
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_parts(settings, instruments))
+        adapters = await stack.enter_async_context(open_adapters(settings, instruments))
         database = await Database.open(settings.store_url)
         stack.push_async_callback(database.close)
         await database.claim(adopt_copy=adopt_copy)
-        engine = Engine(settings, database, parts, instruments)
+        engine = Engine(settings, database, adapters, instruments)
         stack.push_async_callback(engine.store.close)
         _warn_if_ephemeral(settings, instruments)
-        guard = await stack.enter_async_context(open_guard(settings, engine.store, parts.outgoing))
-        yield Daemon(settings, engine, parts, guard)
+        guard = await stack.enter_async_context(open_guard(settings, engine.store, adapters.egress))
+        yield Daemon(settings, engine, adapters, guard)
 
 
 def _warn_if_ephemeral(settings: Settings, instruments: Instruments) -> None:

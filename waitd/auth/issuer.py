@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.errors import Unavailable
-from waitd.outgoing import JsonClient, Outgoing, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, ServiceClient
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +44,10 @@ class IssuerKeys(ServiceClient):
     """
 
     def __init__(
-        self, url: str, outgoing: Outgoing, *, now: Callable[[], float], timeout: float = TIMEOUT
+        self, url: str, egress: EgressGuard, *, now: Callable[[], float], timeout: float = TIMEOUT
     ) -> None:
         self.url = url
-        self._client = JsonClient(outgoing, IssuerUnavailable, max_bytes=_MAX_RESPONSE, timeout=timeout)
+        self._client = JsonClient(egress, IssuerUnavailable, max_bytes=_MAX_RESPONSE, timeout=timeout)
         self._now = now
         self._keys: dict[str, Key] = {}
         self._fetched_at: float | None = None

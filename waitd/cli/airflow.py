@@ -73,7 +73,7 @@ def reconcile(
 
 async def _parked_tasks(settings: "Settings", conn_id: str) -> "Sequence[ParkedTask]":
     """The parked tasks. Ends the command if Airflow does not return them."""
-    from waitd.app.parts import parked_in_airflow
+    from waitd.app.adapters import parked_in_airflow
     from waitd.core.errors import WaitdError
 
     try:

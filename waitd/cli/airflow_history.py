@@ -44,7 +44,7 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
     import asyncio
 
     from waitd import __version__
-    from waitd.app.connections import open_connections, open_outgoing
+    from waitd.app.connections import open_connections, open_egress
     from waitd.engine.clock import SystemClock
     from waitd.log import configure
     from waitd.metrics import Instruments
@@ -54,9 +54,9 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
     instruments, since = Instruments(version=__version__), datetime.now(UTC) - timedelta(days)
     records: list[Mapping[str, Any]] = []
     async with (
-        open_outgoing(settings, instruments) as outgoing,
-        open_connections(settings, outgoing, instruments) as connections,
-        AirflowApis(connections, outgoing, SystemClock.now) as apis,
+        open_egress(settings, instruments) as egress,
+        open_connections(settings, egress, instruments) as connections,
+        AirflowApis(connections, egress, SystemClock.now) as apis,
     ):
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):

@@ -16,7 +16,7 @@ from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
 
 #: Seconds that AWS has to answer.
 TIMEOUT = 10.0
@@ -63,7 +63,7 @@ class SecretsManagerResolver(ServiceClient):
         self,
         location: SecretsManagerLocation,
         keys: AwsKeyProvider,
-        outgoing: Outgoing,
+        egress: EgressGuard,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -75,7 +75,7 @@ class SecretsManagerResolver(ServiceClient):
         self._source = AwsKeySource(profile=location.profile, region=region)
         self._keys = keys
         self._now = now
-        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
+        self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
 
     async def lookup(self, conn_id: str) -> Connection:
         """The connection that the secret describes.

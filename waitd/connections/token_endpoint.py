@@ -13,7 +13,7 @@ from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.token_requests import IssuedToken, JwtAssertion, TokenRequest, parse_token
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
-from waitd.outgoing import JsonClient, Outgoing, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, ServiceClient
 
 #: Seconds that a token endpoint has to answer.
 TIMEOUT = 10.0
@@ -36,13 +36,13 @@ class TokenEndpointClient(ServiceClient):
 
     def __init__(
         self,
-        outgoing: Outgoing,
+        egress: EgressGuard,
         *,
         instruments: Instruments,
         timeout: float = TIMEOUT,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=timeout)
+        self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=timeout)
         self._lookups = instruments.secret_lookups
         self._now = now
 

@@ -13,7 +13,7 @@ from waitd.connections.vault_api import VaultApi
 from waitd.connections.vault_auth import VaultAuthMethod, VaultToken
 from waitd.core.connections.connection import Connection, encode_segment
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 
 
 class VaultLocation(NamedTuple):
@@ -41,7 +41,7 @@ class VaultResolver:
         self,
         location: VaultLocation,
         auth_method: VaultAuthMethod,
-        outgoing: Outgoing,
+        egress: EgressGuard,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -51,7 +51,7 @@ class VaultResolver:
         )
         self._mount = "/".join(encode_segment(part) for part in location.mount_point.strip("/").split("/"))
         self._auth_method = auth_method
-        self._api = VaultApi(location.url, location.namespace, location.ca_file, outgoing)
+        self._api = VaultApi(location.url, location.namespace, location.ca_file, egress)
         self._last_token: VaultToken | None = None
         self._token: TokenCache[str] = TokenCache(self._obtain_token, now=now, name="vault login")
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from waitd.core.connections.connection import join_url
 from waitd.core.errors import ConnectionUnavailable
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
 
 #: Seconds that Vault has to answer.
 TIMEOUT = 10.0
@@ -16,7 +16,7 @@ _MAX_RESPONSE = 1024 * 1024
 class VaultApi(ServiceClient):
     """The client, used as an asynchronous context manager."""
 
-    def __init__(self, url: str, namespace: str, ca_file: str | None, outgoing: Outgoing) -> None:
+    def __init__(self, url: str, namespace: str, ca_file: str | None, egress: EgressGuard) -> None:
         """Raises ValueError where `url` is not one."""
         self._base = join_url(url, "v1").rstrip("/") + "/"
         self._ca_file = ca_file
@@ -24,7 +24,7 @@ class VaultApi(ServiceClient):
         if namespace:
             self._headers["X-Vault-Namespace"] = namespace
         self._tls: ssl.SSLContext | bool = True
-        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
+        self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
         """Opens the session. Raises OSError where the CA file cannot be read."""

@@ -1,15 +1,16 @@
 """Outbound HTTP: connectors that obey the egress rules, and a client for small JSON requests.
 
-`Outgoing` makes connectors for aiohttp sessions; each address is checked when its socket is made,
-and each answer is bounded (`answer_limits`). `read_body` reads and decodes bodies within a limit.
-`JsonClient` sends requests to the operator's services (token endpoints, secret stores, the identity
-provider, Airflow), and `ServiceClient` is the base of their clients. Probes and webhooks have their
-own sessions. `Names` looks host names up for the whole daemon, and `NamesLoop` is the event
-loop that does so for libraries. The egress rules are pure: `waitd.core.connections.egress`.
+`EgressGuard` checks hosts and makes connectors for aiohttp sessions; each address is checked when
+its socket is made, and each answer is bounded (`answer_limits`). `read_body` reads and decodes
+bodies within a limit. `JsonClient` sends requests to the operator's services (token endpoints,
+secret stores, the identity provider, Airflow), and `ServiceClient` is the base of their clients.
+Probes and webhooks have their own sessions. `Names` looks host names up for the whole daemon, and
+`NamesLoop` is the event loop that does so for libraries. The rules themselves are pure:
+`waitd.core.connections.egress`.
 """
 
 from waitd.outgoing.bodies import drain_body, read_body
-from waitd.outgoing.connector import Outgoing
+from waitd.outgoing.connector import EgressGuard
 from waitd.outgoing.errors import (
     AddressRefused,
     AnswerTooLarge,
@@ -27,6 +28,7 @@ __all__ = [
     "AddressRefused",
     "AnswerTooLarge",
     "CaresLookup",
+    "EgressGuard",
     "HeadTooLarge",
     "InvalidHttp",
     "JsonClient",
@@ -36,7 +38,6 @@ __all__ = [
     "NameNotFound",
     "Names",
     "NamesLoop",
-    "Outgoing",
     "ServiceClient",
     "SystemLookup",
     "describe_error",

@@ -37,21 +37,21 @@ from waitd.outgoing.names import Names
 RESERVED_DESCRIPTORS = 64
 
 
-class Outgoing:
-    """The egress rules together with waitd's own listeners, which no request may reach.
+class EgressGuard:
+    """Lets requests go only where the egress rules allow, and never to waitd's own listeners.
 
     One per daemon, shared by everything that sends requests.
     """
 
     def __init__(
-        self, egress: EgressPolicy | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
+        self, policy: EgressPolicy | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
     ) -> None:
-        """Apply `egress`, by default only the rules that always hold.
+        """Apply `policy`, by default only the rules that always hold.
 
         `resolver` returns what looks names up and caches them, in the running loop; default:
         names of its own.
         """
-        self._egress = egress or EgressPolicy()
+        self._policy = policy or EgressPolicy()
         self._resolver = resolver
         self._listeners: tuple[ListenAddress, ...] = ()
         self._check_origin = lru_cache(maxsize=4096)(self._check_origin_uncached)
@@ -84,7 +84,7 @@ class Outgoing:
         Raises:
             EgressRefused: no connection may be made there.
         """
-        return self._egress.check_host(host, port, source, self._listeners)
+        return self._policy.check_host(host, port, source, self._listeners)
 
     def connector(self, source: HostSource, *, reserves: int = 1, **options: Any) -> aiohttp.TCPConnector:
         """A connector for the hosts for which `check_url` returned `source`.
@@ -116,7 +116,7 @@ class Outgoing:
         address = ip_address(host.partition("%")[0])
         own = is_own_listener(address, port, self._listeners, _is_local)
         try:
-            self._egress.check_address(address, source, is_own=own)
+            self._policy.check_address(address, source, is_own=own)
         except EgressRefused as error:
             raise AddressRefused(str(error)) from None
 

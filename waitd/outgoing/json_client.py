@@ -11,7 +11,7 @@ from waitd import __version__
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.outgoing.bodies import read_body
-from waitd.outgoing.connector import Outgoing
+from waitd.outgoing.connector import EgressGuard
 from waitd.outgoing.errors import describe_error
 
 
@@ -37,7 +37,7 @@ class JsonClient:
 
     def __init__(
         self,
-        outgoing: Outgoing,
+        egress: EgressGuard,
         error_type: type[Exception],
         *,
         max_bytes: int,
@@ -47,13 +47,13 @@ class JsonClient:
         """Configure the client; the session opens with the context.
 
         Args:
-            outgoing: the egress rules.
+            egress: enforces the egress rules.
             error_type: what `request` raises where there is no response.
             max_bytes: the largest response body that is read.
             timeout: seconds for one request; None: the caller sets the limit.
             max_connections: open connections at most; 0: no limit.
         """
-        self._outgoing = outgoing
+        self._egress = egress
         self._error_type = error_type
         self._max_bytes = max_bytes
         self._timeout = timeout
@@ -63,7 +63,7 @@ class JsonClient:
     async def __aenter__(self) -> Self:
         """Open the session."""
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(HostSource.OPERATOR, limit=self._max_connections),
+            connector=self._egress.connector(HostSource.OPERATOR, limit=self._max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=None),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
@@ -110,7 +110,7 @@ class JsonClient:
         if json is not None:
             headers["Content-Type"], data = "application/json", orjson.dumps(json)
         try:
-            self._outgoing.check_url(url, HostSource.OPERATOR)
+            self._egress.check_url(url, HostSource.OPERATOR)
             async with self._session.request(
                 method,
                 URL(url, encoded=url.isascii()),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Unreachable, Verdict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, Pokeable, Probe
 
 
@@ -33,7 +33,7 @@ EXTRAS: Mapping[str, _Extra] = {
 
 @asynccontextmanager
 async def optional_probes(
-    connections: Connections, outgoing: Outgoing | None = None, *, connections_per_database: int = 4
+    connections: Connections, egress: EgressGuard | None = None, *, connections_per_database: int = 4
 ) -> AsyncIterator[Mapping[str, Probe]]:
     """Opens the probes of all extras, by kind, and closes them at the end."""
     async with AsyncExitStack() as stack:
@@ -48,17 +48,17 @@ async def optional_probes(
             from waitd.probes.s3.key import S3KeyProbe  # noqa: PLC0415
             from waitd.probes.s3.keys_unchanged import S3KeysUnchangedProbe  # noqa: PLC0415
 
-            client = await stack.enter_async_context(S3Client(connections, outgoing=outgoing))
+            client = await stack.enter_async_context(S3Client(connections, egress=egress))
             probes |= {"s3_key": S3KeyProbe(client), "s3_keys_unchanged": S3KeysUnchangedProbe(client)}
         if EXTRAS["aws"].installed:
             from waitd.probes.aws.probe import AwsWaiterProbe  # noqa: PLC0415
 
-            aws = AwsWaiterProbe(connections, outgoing=outgoing)
+            aws = AwsWaiterProbe(connections, egress=egress)
             probes["aws_waiter"] = await stack.enter_async_context(aws)
         if EXTRAS["sql"].installed:
             from waitd.probes.sql.probe import SqlProbe  # noqa: PLC0415
 
-            sql = SqlProbe(connections, outgoing=outgoing, connections_per_database=connections_per_database)
+            sql = SqlProbe(connections, egress=egress, connections_per_database=connections_per_database)
             probes["sql"] = await stack.enter_async_context(sql)
         yield probes
 

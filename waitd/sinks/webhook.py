@@ -21,7 +21,7 @@ from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt, local_receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
-from waitd.outgoing import Outgoing, describe_error
+from waitd.outgoing import EgressGuard, describe_error
 from waitd.ports import Authorization, HttpConnections, OutboxItem
 
 #: The field of a connection's extra that holds its signing secrets.
@@ -89,7 +89,7 @@ class WebhookSink:
         *,
         secret: str | None,
         secret_headers: Sequence[str],
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Configure the sink.
@@ -98,7 +98,7 @@ class WebhookSink:
             connections: looks up conn_ids.
             secret: signs deliveries whose connection has no secret of its own.
             secret_headers: patterns of header names that parameters must not contain.
-            outgoing: the egress rules; default: those that always hold.
+            egress: enforces the egress rules; default: those that always hold.
             now: gives Unix seconds.
 
         Raises:
@@ -107,7 +107,7 @@ class WebhookSink:
         self._connections = connections
         self._keys = () if secret is None else parse_webhook_secrets(secret)
         self._secret_headers = tuple(secret_headers)
-        self._outgoing = outgoing or Outgoing()
+        self._egress = egress or EgressGuard()
         self._now = now
         self._sessions: dict[HostSource, aiohttp.ClientSession] = {}
 
@@ -118,7 +118,7 @@ class WebhookSink:
 
     def _open_session(self, source: HostSource) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=self._outgoing.connector(source, limit=0),  # the deliverer limits concurrency
+            connector=self._egress.connector(source, limit=0),  # the deliverer limits concurrency
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller sets the limit
             headers={"user-agent": "waitd"},
@@ -147,7 +147,7 @@ class WebhookSink:
         if parameters.url is not None:
             receiver = str(parse_origin(parameters.url))
             try:
-                self._outgoing.check_url(parameters.url, HostSource.SUBMITTER)
+                self._egress.check_url(parameters.url, HostSource.SUBMITTER)
             except EgressRefused as error:
                 raise NotSupported.at("/url", str(error)) from None
         else:
@@ -240,7 +240,7 @@ class WebhookSink:
         if not self._sessions:
             raise RuntimeError("the webhook sink is used outside its context")
         url = URL(endpoint.url, encoded=endpoint.url.isascii())  # keep the spelling where it is valid
-        source = self._outgoing.check_url(endpoint.url, endpoint.source)
+        source = self._egress.check_url(endpoint.url, endpoint.source)
         headers = {**endpoint.headers, **self._event_headers(endpoint.keys, item)}
         signer = endpoint.authorization.signer if endpoint.authorization else None
         if signer is not None:

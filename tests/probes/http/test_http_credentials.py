@@ -20,7 +20,7 @@ from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Failure, Success, Unreachable
 from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.probes.http.probe import HttpProbe
 
 pytestmark = pytest.mark.usefixtures("cold_and_warm")
@@ -62,13 +62,13 @@ class Target:
 
 @asynccontextmanager
 async def probe(
-    outgoing: Outgoing | None = None, *answers: Connection | Exception
+    egress: EgressGuard | None = None, *answers: Connection | Exception
 ) -> AsyncIterator[HttpProbe]:
-    outgoing = outgoing or Outgoing()
-    async with TokenEndpointClient(outgoing, instruments=Instruments(version="test")) as tokens:
+    egress = egress or EgressGuard()
+    async with TokenEndpointClient(egress, instruments=Instruments(version="test")) as tokens:
         authorizer = Authorizer(tokens, NoKeys(), now=lambda: 0.0)
         async with HttpProbe(
-            Authorized(authorizer, *answers), secret_headers=(), outgoing=outgoing, now=lambda: NOW
+            Authorized(authorizer, *answers), secret_headers=(), egress=egress, now=lambda: NOW
         ) as http:
             yield http
         await authorizer.aclose()
@@ -162,10 +162,10 @@ async def test_a_metadata_address_is_refused_at_submit(host: str) -> None:
 
 
 async def test_an_accepted_wait_is_not_poked_after_the_egress_rules_changed(target: Target) -> None:
-    outgoing = Outgoing()
-    async with probe(outgoing) as http:
+    egress = EgressGuard()
+    async with probe(egress) as http:
         wait = http.parse({"endpoint": f"{target.url}/x"}, namespace="default")
-        outgoing.add_listener("127.0.0.1", int(target.url.rpartition(":")[2]))
+        egress.add_listener("127.0.0.1", int(target.url.rpartition(":")[2]))
         [verdict] = await http.poke([Poked(wait)])
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == "egress_refused"
@@ -175,10 +175,10 @@ async def test_an_accepted_wait_is_not_poked_after_the_egress_rules_changed(targ
 async def test_a_submitter_does_not_get_the_idle_connection_to_an_operators_host(
     tokens: TokenEndpoint, target: Target
 ) -> None:
-    outgoing = Outgoing(EgressPolicy.from_settings([], [], private=False))
+    egress = EgressGuard(EgressPolicy.from_settings([], [], private=False))
     port = target.url.rpartition(":")[2]
     api = Connection("api", host=f"http://localhost:{port}")
-    async with probe(outgoing, api) as http:
+    async with probe(egress, api) as http:
         by_connection = {"http_conn_id": "api", "endpoint": "x", "success_when": "status == 401"}
         [allowed] = await poke(http, by_connection)
         [refused] = await poke(http, {"endpoint": f"http://localhost:{port}/x"})

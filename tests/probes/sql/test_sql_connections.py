@@ -16,7 +16,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Success, Unreachable
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.probes.sql.probe import SqlProbe
 from waitd.probes.sql.rows import SelectedRows, masked
 
@@ -66,8 +66,8 @@ async def test_an_unavailable_or_forbidden_host_ends_no_wait(conn_type: str, pok
 
 async def test_the_operators_egress_rules_apply_to_databases() -> None:
     connection = Connection("db", "postgres", host="db.example.org", schema="jobs")
-    outgoing = Outgoing(EgressPolicy.from_settings((), ("*.example.org",), private=True))
-    async with SqlProbe(ScriptedConnections([connection]), outgoing=outgoing) as probe:
+    egress = EgressGuard(EgressPolicy.from_settings((), ("*.example.org",), private=True))
+    async with SqlProbe(ScriptedConnections([connection]), egress=egress) as probe:
         [verdict] = await probe.poke(
             [Poked(probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="n"))]
         )

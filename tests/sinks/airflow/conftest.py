@@ -9,21 +9,19 @@ from fake_airflow import serve_fake_airflow
 from manual_clock import ManualClock
 
 from waitd.core.connections.connection import Connection
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.sinks.airflow.sink import AirflowSink
 
 
 @pytest.fixture
 async def setup() -> AsyncIterator[AirflowSetup]:
-    clock, outgoing = ManualClock(1_795_276_500.0), Outgoing()
+    clock, egress = ManualClock(1_795_276_500.0), EgressGuard()
     async with serve_fake_airflow() as airflow:
         resolver = FakeResolver(
             Connection("airflow", "airflow", host=airflow.url, login="waitd", password="pw")
         )
         async with (
-            authorized_connections(resolver, outgoing, clock) as connections,
-            AirflowSink(
-                connections, hold_off=HOLD_OFF, outgoing=outgoing, now=clock, monotonic=clock
-            ) as sink,
+            authorized_connections(resolver, egress, clock) as connections,
+            AirflowSink(connections, hold_off=HOLD_OFF, egress=egress, now=clock, monotonic=clock) as sink,
         ):
             yield AirflowSetup(airflow, sink, clock, resolver)

@@ -13,7 +13,7 @@ from waitd.core.airflow.registration import render_registration
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
 from waitd.models import Registration
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Inserted, NewWait
 from waitd.sinks.airflow import api as airflow_api
 from waitd.sinks.airflow import sweep as airflow_sweep
@@ -68,7 +68,7 @@ class SweepSetup:
 
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
-    airflow, outgoing = FakeTaskInstances(), Outgoing()
+    airflow, egress = FakeTaskInstances(), EgressGuard()
     store = Store(
         await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
         destination_of=lambda *_: "somewhere",
@@ -79,8 +79,8 @@ async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
             Connection("down", "airflow", host="http://127.0.0.1:1", password="a.static.token"),
         )
         async with (
-            authorized_connections(resolver, outgoing) as connections,
-            AirflowApis(connections, outgoing, lambda: 0.0) as apis,
+            authorized_connections(resolver, egress) as connections,
+            AirflowApis(connections, egress, lambda: 0.0) as apis,
         ):
             yield SweepSetup(airflow, store, apis)
     await store.close()

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.lists import Lists, Page
-from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.event import rfc3339
@@ -50,8 +50,8 @@ def log_change(request: web.Request, action: str, result: str) -> None:
 class AuditHandlers:
     """The handler of `GET /v1/audit`."""
 
-    def __init__(self, services: Services, lists: Lists) -> None:
-        self._store = services.store
+    def __init__(self, dependencies: ApiDependencies, lists: Lists) -> None:
+        self._store = dependencies.store
         self._lists = lists
 
     async def find(self, request: web.Request) -> web.StreamResponse:

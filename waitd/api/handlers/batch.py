@@ -10,11 +10,11 @@ import orjson
 from aiohttp import web
 
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECTS, caller_of
 from waitd.api.problems import classify_error, refusal
 from waitd.api.server.bodies import Turns, read_lines
 from waitd.api.server.loopback_guard import NDJSON
-from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
@@ -54,8 +54,8 @@ BatchEntry = ValidatedWait | RefusedLine | bytes
 class BatchHandlers:
     """The handler of `/v1/waits:batch`."""
 
-    def __init__(self, services: Services, submissions: Submissions, admission: Admission) -> None:
-        self._services = services
+    def __init__(self, dependencies: ApiDependencies, submissions: Submissions, admission: Admission) -> None:
+        self._dependencies = dependencies
         self._submissions = submissions
         self._admission = admission
         self._running = asyncio.Semaphore(MAX_RUNNING)
@@ -64,7 +64,7 @@ class BatchHandlers:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answers 200 with one line per line; with any other status, nothing was stored."""
-        refuse_while_draining(self._services.health)
+        refuse_while_draining(self._dependencies.health)
         if "Idempotency-Key" in request.headers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
@@ -72,7 +72,7 @@ class BatchHandlers:
         async with self._slot(request[PRINCIPAL]):
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
-            refuse_while_draining(self._services.health)
+            refuse_while_draining(self._dependencies.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
             body = b"".join([entry if isinstance(entry, bytes) else _final(entry) for entry in entries])
         return web.Response(body=body, headers={"Content-Type": NDJSON})
@@ -126,7 +126,7 @@ class BatchHandlers:
                     if len(entries) % LINES_PER_CHECK == 0 and turns.over():
                         await turns.next_turn()
         finally:
-            self._services.throttle.charge(request[PRINCIPAL], len(entries), request.content.total_bytes)
+            self._dependencies.throttle.charge(request[PRINCIPAL], len(entries), request.content.total_bytes)
         return entries
 
     async def _refuse_unknown_connections(self, entries: list[BatchEntry]) -> None:
@@ -134,7 +134,7 @@ class BatchHandlers:
         if not waits:
             return
         uncached = {named.conn_id for wait in waits for named in wait.uncached}
-        unknown = await find_unknown(self._services.connections, uncached)
+        unknown = await find_unknown(self._dependencies.connections, uncached)
         for index, entry in enumerate(entries) if unknown else ():
             if not isinstance(entry, ValidatedWait):
                 continue
@@ -159,7 +159,7 @@ class BatchHandlers:
                 await self._answer_replays(entries)
             stored = waits[:seats]
             results = (
-                await self._services.store.insert([wait.new for _, wait in stored], by) if stored else ()
+                await self._dependencies.store.insert([wait.new for _, wait in stored], by) if stored else ()
             )
         turns = Turns()
         for (index, _), result in zip(stored, results, strict=True):
@@ -177,7 +177,7 @@ class BatchHandlers:
         ]
         if not refused:
             return
-        earlier = await self._services.store.find_replays([replay for _, _, replay in refused])
+        earlier = await self._dependencies.store.find_replays([replay for _, _, replay in refused])
         for (index, entry, _), result in zip(refused, earlier, strict=True):
             if isinstance(result, Inserted) or (isinstance(result, Conflict) and not entry.invalid):
                 entries[index] = _answer(result)

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.lists import Lists
 from waitd.api.problems import refusal
-from waitd.api.services import Services
 from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.core.waits.wait import Progress
 from waitd.ports import Metering, StoredWait
@@ -24,11 +24,11 @@ _MODES = tuple((mode, mode.value) for mode in CostMode)
 class CostHandlers:
     """The handler of `/v1/cost`, and the cost of one wait."""
 
-    def __init__(self, services: Services, lists: Lists) -> None:
+    def __init__(self, dependencies: ApiDependencies, lists: Lists) -> None:
         self._lists = lists
-        self._services = services
-        self._meter = services.meter
-        self._amounts = None if services.meter is None else _Amounts(services.meter)
+        self._dependencies = dependencies
+        self._meter = dependencies.meter
+        self._amounts = None if dependencies.meter is None else _Amounts(dependencies.meter)
 
     def wait_cost(
         self, wait: StoredWait, progress: Progress, until: float | None = None
@@ -45,7 +45,7 @@ class CostHandlers:
             return None
         ended = wait.finished_at is not None
         if until is None:
-            until = self._services.now() if wait.finished_at is None else wait.finished_at
+            until = self._dependencies.now() if wait.finished_at is None else wait.finished_at
         seconds = max(0.0, until - wait.created_at)
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
@@ -60,11 +60,11 @@ class CostHandlers:
             raise refusal(
                 "not-found", "this daemon does not measure costs: the setting cost.enabled is false"
             )
-        today = datetime.fromtimestamp(self._services.now(), UTC).date()
+        today = datetime.fromtimestamp(self._dependencies.now(), UTC).date()
         query = queries.cost_filter(
             request.query, request[PRINCIPAL].visible_namespace, self._meter.labels, today
         )
-        amounts, sums = self._amounts, await self._services.store.find_costs(query)
+        amounts, sums = self._amounts, await self._dependencies.store.find_costs(query)
 
         async def rows() -> AsyncGenerator[bytes]:
             for name, parts in sums.rows:

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import SUBJECTS, caller_of
 from waitd.api.handlers.lists import Lists, Page
 from waitd.api.server.bodies import json_response, read_json
-from waitd.api.services import Services
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.views import delivery_item
 from waitd.core.waits.audit import Caller
@@ -21,8 +21,8 @@ from waitd.ports import DeliveryFilter, Redelivered
 class DeliveryHandlers:
     """The handlers of `/v1/deliveries…`."""
 
-    def __init__(self, services: Services, sinks: SinkTargets, lists: Lists) -> None:
-        self._store = services.store
+    def __init__(self, dependencies: ApiDependencies, sinks: SinkTargets, lists: Lists) -> None:
+        self._store = dependencies.store
         self._lists = lists
         self._sinks = sinks
 

@@ -10,12 +10,12 @@ import anyio
 from aiohttp import hdrs, web
 
 from waitd.api.authentication import AUTHORIZE_AGAIN, PRINCIPAL, log_refused
+from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
-from waitd.api.services import Services, refuse_while_draining
 from waitd.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
 
@@ -32,14 +32,14 @@ _COMMENT = b":\n\n"
 class EventHandlers:
     """The handler of `GET /v1/events`."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, dependencies: ApiDependencies) -> None:
+        self._dependencies = dependencies
         self._plain_ids = EventIds()
-        self._opaque_ids = OpaqueEventIds(services.store.event_secret)
+        self._opaque_ids = OpaqueEventIds(dependencies.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """Streams the outcomes after this call or after Last-Event-ID; 410 if some are gone."""
-        refuse_while_draining(self._services.health)
+        refuse_while_draining(self._dependencies.health)
         namespace = request[PRINCIPAL].visible_namespace
         ids = self._plain_ids if namespace is None else self._opaque_ids
         position = await self._position(request, ids)
@@ -47,11 +47,11 @@ class EventHandlers:
         add_answer_headers(response)
         if request.method == "HEAD":
             return response
-        with self._services.feed.reader(position) as reader:
+        with self._dependencies.feed.reader(position) as reader:
             await response.prepare(request)
-            stream = _Stream(request, response, reader, self._services.feed, ids)
+            stream = _Stream(request, response, reader, self._dependencies.feed, ids)
             await stream.send(await self._greeting(position, ids))
-            await _follow(stream, self._services.store, namespace)
+            await _follow(stream, self._dependencies.store, namespace)
         return response
 
     async def _position(self, request: web.Request, ids: EventIds) -> int:
@@ -60,12 +60,12 @@ class EventHandlers:
         if len(values) > 1:
             raise InvalidInput.at("", f"the {LAST_EVENT_ID} header is given more than once")
         if not values:
-            return self._services.store.finished_seq
+            return self._dependencies.store.finished_seq
         position = ids.decode(values[0])
         if position is None:
             raise _gone("that is not the id of an event")
         try:
-            await self._services.store.check_resumable(position)
+            await self._dependencies.store.check_resumable(position)
         except NotFound:
             raise _gone(
                 f"there is no event {values[0]}, or not all events after it are still stored"
@@ -78,7 +78,7 @@ class EventHandlers:
         Its id lets a reader resume that has not received an outcome yet.
         """
         try:
-            await self._services.store.check_resumable(position)
+            await self._dependencies.store.check_resumable(position)
         except (NotFound, Unavailable):  # the last outcome was pruned, and there is none after it
             return b"retry: %d\n\n" % RETRY_MILLISECONDS
         return b"retry: %d\nid: %d\n\n" % (RETRY_MILLISECONDS, ids.encode(position))

@@ -6,10 +6,10 @@ from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies, Health
 from waitd.api.problems import refusal
 from waitd.api.routing import PUBLIC
 from waitd.api.server.bodies import json_response
-from waitd.api.services import Health, Services
 from waitd.core.auth.principal import Role
 from waitd.core.errors import Forbidden
 
@@ -24,23 +24,23 @@ METRICS_TYPES = ("text/plain", "application/openmetrics-text")
 class HealthHandlers:
     """The handlers of `/livez`, `/readyz` and `/metrics`."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, dependencies: ApiDependencies) -> None:
+        self._dependencies = dependencies
 
     async def livez(self, _: web.Request) -> web.StreamResponse:
         """200: the event loop runs, or there would be no answer. Nothing else is checked."""
-        return json_response({"status": "alive", "loop_lag_seconds": self._services.health.loop_lag})
+        return json_response({"status": "alive", "loop_lag_seconds": self._dependencies.health.loop_lag})
 
     async def readyz(self, _: web.Request) -> web.StreamResponse:
         """200 if waits are accepted and stored; 503 with every reason why not."""
-        if reasons := _not_ready(self._services.health):
+        if reasons := _not_ready(self._dependencies.health):
             raise refusal("not-ready", "; ".join(reasons))
         return json_response({"status": "ready"})
 
     @property
     def metrics_role(self) -> Role | None:
         """The role that the metrics require; `PUBLIC` if anyone may read them."""
-        return PUBLIC if self._services.open_metrics else Role.VIEWER
+        return PUBLIC if self._dependencies.open_metrics else Role.VIEWER
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The metrics, in the format that Accept asks for.
@@ -50,11 +50,11 @@ class HealthHandlers:
         Raises:
             Forbidden: the caller sees one namespace only, and the metrics count all of them.
         """
-        if not self._services.open_metrics and request[PRINCIPAL].visible_namespace is not None:
+        if not self._dependencies.open_metrics and request[PRINCIPAL].visible_namespace is not None:
             raise Forbidden("namespace", _ONE_NAMESPACE)
-        self._services.before_scrape()
+        self._dependencies.before_scrape()
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-        body = await asyncio.to_thread(encode, self._services.instruments.registry)
+        body = await asyncio.to_thread(encode, self._dependencies.instruments.registry)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.lists import Lists
 from waitd.api.server.bodies import json_response, read_json, read_no_fields
-from waitd.api.services import Services
 from waitd.api.views import optional_time
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
@@ -25,10 +25,10 @@ from waitd.ports import NewKey
 class KeyHandlers:
     """The handlers of `/v1/keys…`."""
 
-    def __init__(self, services: Services, lists: Lists) -> None:
+    def __init__(self, dependencies: ApiDependencies, lists: Lists) -> None:
         self._lists = lists
-        self._keyring = services.keyring
-        self._now = services.now
+        self._keyring = dependencies.keyring
+        self._now = dependencies.now
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/keys`: 201 with the key and its secret, which is not shown again."""

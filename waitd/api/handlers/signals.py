@@ -5,10 +5,10 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import SUBJECT, SUBJECTS, caller_of
 from waitd.api.problems import refusal
 from waitd.api.server.bodies import decoded, json_response, read_body, read_json
-from waitd.api.services import Services
 from waitd.core.aws.s3_events import created_objects
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH, MAX_SIGNAL
@@ -20,9 +20,9 @@ SIGNAL_PATH = "/v1/signals/"
 class SignalHandlers:
     """The handlers of `/v1/signals…`."""
 
-    def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._receiver = services.signal_receiver
+    def __init__(self, dependencies: ApiDependencies) -> None:
+        self._store = dependencies.store
+        self._receiver = dependencies.signal_receiver
 
     async def signal(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/signals/{key}`: 200 once it is on disk, with how many waits are poked now."""

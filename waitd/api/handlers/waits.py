@@ -8,12 +8,12 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
+from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.costs import CostHandlers
 from waitd.api.handlers.lists import Lists, Page
 from waitd.api.problems import ProblemError, refusal
 from waitd.api.server.bodies import json_response, read_body, read_no_fields
-from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.idempotency import check_key
@@ -32,13 +32,13 @@ class WaitHandlers:
 
     def __init__(
         self,
-        services: Services,
+        dependencies: ApiDependencies,
         submissions: Submissions,
         admission: Admission,
         costs: CostHandlers,
         lists: Lists,
     ) -> None:
-        self._services = services
+        self._dependencies = dependencies
         self._submissions = submissions
         self._admission = admission
         self._costs = costs
@@ -46,7 +46,7 @@ class WaitHandlers:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits`: 201 once the wait is on disk, 200 for the same key and body again."""
-        refuse_while_draining(self._services.health)
+        refuse_while_draining(self._dependencies.health)
         key = _idempotency_key(request)
         body = await read_body(request)
         try:
@@ -64,8 +64,8 @@ class WaitHandlers:
         try:
             if wait.uncached:
                 conn_ids = [named.conn_id for named in wait.uncached]
-                wait.refuse_unknown(await find_unknown(self._services.connections, conn_ids))
-            refuse_while_draining(self._services.health)
+                wait.refuse_unknown(await find_unknown(self._dependencies.connections, conn_ids))
+            refuse_while_draining(self._dependencies.health)
             return await self._insert(wait.new, by)
         except (InvalidInput, ProblemError) as refused:
             return await self._replayed(refused, wait.replay)
@@ -74,7 +74,7 @@ class WaitHandlers:
         self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
     ) -> Inserted:
         """Returns the wait of an earlier request with this key and body, or raises `refused`."""
-        [earlier] = await self._services.store.find_replays([replay]) if replay is not None else [None]
+        [earlier] = await self._dependencies.store.find_replays([replay]) if replay is not None else [None]
         if isinstance(earlier, Inserted):
             return earlier
         if isinstance(earlier, Conflict) and isinstance(refused, ProblemError):
@@ -85,7 +85,7 @@ class WaitHandlers:
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
-            [result] = await self._services.store.insert([new], by)
+            [result] = await self._dependencies.store.insert([new], by)
         if isinstance(result, Conflict):
             raise refusal("idempotency-key-reused", str(result))
         if isinstance(result, Exception):
@@ -98,7 +98,7 @@ class WaitHandlers:
         try:
             return self._answer(await self._shown(wait_id, namespace, queries.long_poll_seconds(request)))
         except Unreadable as error:
-            unreadable = await self._services.store.get_unreadable(wait_id, namespace)
+            unreadable = await self._dependencies.store.get_unreadable(wait_id, namespace)
             if unreadable is None:  # it was mended or deleted just now
                 raise Conflict(f"{error}; ask again") from None
             return json_response(unreadable_view(unreadable))
@@ -106,20 +106,20 @@ class WaitHandlers:
     async def _shown(self, wait_id: WaitId, namespace: str | None, seconds: float) -> StoredWait:
         """Returns a wait; with `seconds`, once it has ended or that time is over."""
         if not seconds:
-            return await self._services.store.get(wait_id, namespace)
-        with self._services.long_polls.watch(wait_id) as ended:
-            wait = await self._services.store.get(wait_id, namespace)
+            return await self._dependencies.store.get(wait_id, namespace)
+        with self._dependencies.long_polls.watch(wait_id) as ended:
+            wait = await self._dependencies.store.get(wait_id, namespace)
             if wait.state is WaitState.WAITING:
                 with anyio.move_on_after(seconds):
                     await ended.wait()
                 if ended.is_set():
-                    wait = await self._services.store.get(wait_id, namespace)
+                    wait = await self._dependencies.store.get(wait_id, namespace)
         return wait
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
         query = queries.wait_filter(request.query, request[PRINCIPAL].visible_namespace)
-        store = self._services.store
+        store = self._dependencies.store
         find = store.find_unreadable if query.state == UNREADABLE else store.find
         page: Page[StoredWait | UnreadableWait] = Page(
             find=lambda before, limit: find(replace(query, before=before, limit=limit)),
@@ -132,13 +132,15 @@ class WaitHandlers:
 
     async def pokes(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
-        wait = await self._services.store.get(queries.wait_id(request), request[PRINCIPAL].visible_namespace)
-        return json_response(pokes_view(progress_of(wait, self._services.poking.live(wait.id))))
+        wait = await self._dependencies.store.get(
+            queries.wait_id(request), request[PRINCIPAL].visible_namespace
+        )
+        return json_response(pokes_view(progress_of(wait, self._dependencies.poking.live(wait.id))))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the cancelled wait, 409 if it had ended before."""
         await read_no_fields(request)
-        wait = await self._services.store.cancel(
+        wait = await self._dependencies.store.cancel(
             queries.wait_id(request),
             cancelled_outcome(),
             request[PRINCIPAL].visible_namespace,
@@ -149,26 +151,28 @@ class WaitHandlers:
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, the wait is due now; 409 if it has ended."""
         await read_no_fields(request)
-        wait = await self._services.store.get(queries.wait_id(request), request[PRINCIPAL].visible_namespace)
+        wait = await self._dependencies.store.get(
+            queries.wait_id(request), request[PRINCIPAL].visible_namespace
+        )
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
-        entry = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
-        await self._services.store.save_audit_entry(entry)
+        entry = build_audit_entry(caller_of(request), self._dependencies.now(), "poke", wait.id)
+        await self._dependencies.store.save_audit_entry(entry)
         # A wait that the poker has not loaded yet is poked as soon as it is loaded.
-        self._services.poking.poke_now(wait.id)
+        self._dependencies.poking.poke_now(wait.id)
         return self._answer(wait, 202)
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the new deliveries; 409 while it is waiting."""
         await read_no_fields(request)
-        wait = await self._services.store.redeliver(
+        wait = await self._dependencies.store.redeliver(
             queries.wait_id(request), request[PRINCIPAL].visible_namespace, caller_of(request)
         )
         return self._answer(wait)
 
     def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
         """Returns the view of a wait. `until`: as for `CostHandlers.wait_cost`."""
-        live = self._services.poking.live(wait.id)
+        live = self._dependencies.poking.live(wait.id)
         cost = self._costs.wait_cost(wait, progress_of(wait, live), until)
         return wait_view(wait, live, self._submissions.sinks, cost)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import UnsetType
 
-from waitd.api.services import Limits
+from waitd.api.dependencies import Limits
 from waitd.core.errors import Problem
 from waitd.models import DEFAULT_POKE_INTERVAL
 from waitd.ports import Probe

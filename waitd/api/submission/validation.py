@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from waitd.api.dependencies import ApiDependencies
 from waitd.api.server.bodies import MalformedBody, decoded, is_plain, refuse_repeated
-from waitd.api.services import Services
 from waitd.api.submission.findings import Findings, NamedConnection
 from waitd.api.submission.idempotency import digest, idempotent_submit
 from waitd.api.submission.namespace_policy import NamespacePolicy
@@ -98,12 +98,12 @@ class Submissions:
         sinks: parses the sinks of bodies, and of stored waits.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._connections = services.connections
-        self._namespaces = services.namespaces
-        self._options = OptionsChecker(services.probes, services.limits)
-        self._params = ParamsParser(services.probes)
-        self.sinks = SinkTargets(services.sinks)
+    def __init__(self, dependencies: ApiDependencies) -> None:
+        self._connections = dependencies.connections
+        self._namespaces = dependencies.namespaces
+        self._options = OptionsChecker(dependencies.probes, dependencies.limits)
+        self._params = ParamsParser(dependencies.probes)
+        self.sinks = SinkTargets(dependencies.sinks)
 
     async def validate(
         self,

@@ -25,7 +25,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import parse_model
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
 from waitd.probes.access.aws_credentials import AwsCredentials
@@ -86,14 +86,14 @@ class AwsWaiterProbe(Probe):
         self,
         connections: Connections,
         *,
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         keepalive: float = 30.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
         self._connections = connections
-        self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
+        self._http = HttpClient(keepalive=keepalive, egress=egress)
         self._models = AwsModels(CapacityLimiter(WORKERS))
         self._credentials = AwsCredentials(now=monotonic)
         self._endpoints: dict[str, AwsEndpoints] = {}

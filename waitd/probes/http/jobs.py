@@ -30,7 +30,7 @@ from waitd.core.waits.submission import (
 )
 from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
-from waitd.outgoing import Outgoing, find_address_refused
+from waitd.outgoing import EgressGuard, find_address_refused
 from waitd.ports import HttpConnections
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
@@ -70,7 +70,7 @@ class HttpJobs:
         connections: HttpConnections,
         *,
         secret_headers: Sequence[str],
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Creates the client.
@@ -78,12 +78,12 @@ class HttpJobs:
         Args:
             connections: resolves connections by conn_id.
             secret_headers: patterns of header names that a call may not carry.
-            outgoing: the egress rules; default: the rules that always hold.
+            egress: enforces the egress rules; default: the rules that always hold.
             now: Unix seconds.
         """
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
-        self._client = HttpClient(keepalive=None, outgoing=outgoing, pooled=False)
+        self._client = HttpClient(keepalive=None, egress=egress, pooled=False)
         self._requests = RequestBuilder(now)
         self._now = now
         self._workers = CapacityLimiter(WORKERS)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotSupported
 from waitd.core.waits.verdict import Verdict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable, Probe
 from waitd.probes.access.http import HttpAccessResolver
 from waitd.probes.http.etags import EtagCache
@@ -36,7 +36,7 @@ class HttpProbe(Probe):
         connections: HttpConnections,
         *,
         secret_headers: Sequence[str],
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         keepalive: float = 30.0,
         pooled: bool = True,
         now: Callable[[], float] = time.time,
@@ -48,7 +48,7 @@ class HttpProbe(Probe):
         Args:
             connections: resolves connections by conn_id.
             secret_headers: patterns of header names that a wait may not carry.
-            outgoing: the egress rules; default: the rules that always hold.
+            egress: enforces the egress rules; default: the rules that always hold.
             keepalive: seconds for which an idle connection is kept.
             pooled: see `HttpClient`.
             now: Unix seconds.
@@ -57,8 +57,8 @@ class HttpProbe(Probe):
         """
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
-        self._outgoing = outgoing or Outgoing()
-        self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, pooled=pooled)
+        self._egress = egress or EgressGuard()
+        self._client = HttpClient(keepalive=keepalive, egress=self._egress, pooled=pooled)
         self._params_reader = ParamsReader(self._secret_headers, self._accesses.cached_any, self.admit)
         self._now = now
         self._requests = requests or RequestBuilder(now)
@@ -110,7 +110,7 @@ class HttpProbe(Probe):
     def admit(self, origin: str) -> None:
         """Raises NotSupported when the egress rules refuse an origin that a submitter names."""
         try:
-            self._outgoing.check_url(origin, HostSource.SUBMITTER)
+            self._egress.check_url(origin, HostSource.SUBMITTER)
         except EgressRefused as error:
             raise NotSupported.at("/endpoint", str(error)) from None
 

@@ -13,7 +13,7 @@ from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.verdict import Pending
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, Pokeable
 from waitd.probes.access.http import HttpAccess
 from waitd.probes.http.evaluation import Evaluation
@@ -34,7 +34,7 @@ def operation_probe(
     connections: HttpConnections,
     *,
     secret_headers: Sequence[str],
-    outgoing: Outgoing | None = None,
+    egress: EgressGuard | None = None,
     pooled: bool = True,
     now: Callable[[], float] = time.time,
 ) -> HttpProbe:
@@ -42,7 +42,7 @@ def operation_probe(
     return HttpProbe(
         connections,
         secret_headers=secret_headers,
-        outgoing=outgoing,
+        egress=egress,
         pooled=pooled,
         now=now,
         requests=OperationRequests(now),

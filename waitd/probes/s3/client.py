@@ -21,7 +21,7 @@ from waitd.core.connections.masking import SecretMask
 from waitd.core.connections.sent_secrets import keys_mask, signature_of
 from waitd.core.http.answer import RETRYABLE_STATUSES, AnswerFacts, CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
@@ -77,7 +77,7 @@ class S3Client:
         self,
         connections: Connections,
         *,
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         keepalive: float = 30.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -88,7 +88,7 @@ class S3Client:
         #: Bounds the worker processes of all kinds of S3.
         self.workers = CapacityLimiter(WORKERS)
         self._monotonic = monotonic
-        self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
+        self._http = HttpClient(keepalive=keepalive, egress=egress)
         self._regions: dict[_BucketId, str] = {}
         self._seen_until: dict[_BucketId, float] = {}
         self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)

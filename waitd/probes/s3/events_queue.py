@@ -15,7 +15,7 @@ from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections
 from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints
 from waitd.probes.transport.client import HttpClient, Request
@@ -55,7 +55,7 @@ class S3EventQueue:
         conn_id: str,
         *,
         on_created: Callable[[str, str], object],
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`on_created` gets bucket and key of each created object; `now` returns Unix seconds.
@@ -68,7 +68,7 @@ class S3EventQueue:
         self._origin = parse_origin(queue_url)
         self._account = AccountRef(conn_id, optional=False)
         self._on_created = on_created
-        self._http = HttpClient(keepalive=60.0, outgoing=outgoing, pooled=False)
+        self._http = HttpClient(keepalive=60.0, egress=egress, pooled=False)
         self._now = now
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.verdict import Unreachable, Verdict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.cel.expressions import ConditionSources
@@ -46,12 +46,12 @@ class SqlProbe(Probe):
         self,
         connections: Connections,
         *,
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         connections_per_database: int = 4,
     ) -> None:
-        """`outgoing` has the egress rules; default: the rules that always apply."""
+        """`egress` enforces the egress rules; default: the rules that always apply."""
         self._connections = connections
-        self._outgoing = outgoing or Outgoing()
+        self._egress = egress or EgressGuard()
         self._pools = DatabasePools(connections_per_database)
         self._files = SqliteFiles()
         self._limiter = CapacityLimiter(WORKERS)
@@ -116,7 +116,7 @@ class SqlProbe(Probe):
             statement, parameters = query.positional
             return await self._files.select(endpoint.path, statement, parameters, max_rows, deadline)
         try:
-            self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
+            self._egress.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         try:

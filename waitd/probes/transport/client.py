@@ -20,7 +20,7 @@ from waitd.core.connections.egress import HostSource
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
-from waitd.outgoing import Outgoing, drain_body, read_body
+from waitd.outgoing import EgressGuard, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
@@ -81,17 +81,17 @@ class HttpClient:
     """
 
     def __init__(
-        self, *, keepalive: float | None, outgoing: Outgoing | None = None, pooled: bool = True
+        self, *, keepalive: float | None, egress: EgressGuard | None = None, pooled: bool = True
     ) -> None:
         """Creates a client, which `start` opens.
 
         Args:
             keepalive: seconds for which an idle connection is kept; None: one connection a request.
-            outgoing: the egress rules; default: the rules that always hold.
+            egress: enforces the egress rules; default: the rules that always hold.
             pooled: send GET and HEAD through the connection pool, at a third of a session's cost.
         """
         self._keepalive = keepalive
-        self._outgoing = outgoing or Outgoing()
+        self._egress = egress or EgressGuard()
         self._pooled = pooled
         self._sessions: dict[HostSource, aiohttp.ClientSession] = {}
         self._pools: dict[HostSource, ConnectionPool] = {}
@@ -101,7 +101,7 @@ class HttpClient:
         keeping = {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
         for named in HostSource:
             # The poker limits how many requests are in flight, and to which origins.
-            connector = self._outgoing.connector(named, reserves=2, limit=0, limit_per_host=0, **keeping)
+            connector = self._egress.connector(named, reserves=2, limit=0, limit_per_host=0, **keeping)
             self._sessions[named] = _open_session(connector)
             if self._pooled:
                 self._pools[named] = ConnectionPool(connector, _HEADERS, keepalive=self._keepalive or 0.0)
@@ -129,7 +129,7 @@ class HttpClient:
         pool = self._pools.get(named)
         if pool is None or body is not None or method not in POOLED_METHODS:
             return None
-        if self._outgoing.check_url(url, named) is not named:
+        if self._egress.check_url(url, named) is not named:
             return None
         return pool.send(method, url, headers, verify_tls, on_response)
 
@@ -144,7 +144,7 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        named = self._outgoing.check_url(request.url, request.named)
+        named = self._egress.check_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
         response = await self._request(request, new_connection=new_connection)
@@ -180,7 +180,7 @@ class HttpClient:
             aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        session = self._session(self._outgoing.check_url(request.url, request.named))
+        session = self._session(self._egress.check_url(request.url, request.named))
         response = await session.request(
             request.method,
             URL(request.url, encoded=True),

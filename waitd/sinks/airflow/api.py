@@ -16,7 +16,7 @@ from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected, local_receipt
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
 from waitd.ports import Authorization, HttpConnections
 
 #: The largest response in bytes: a task instance includes its rendered fields, and the payload if
@@ -55,11 +55,11 @@ class AirflowApis(ServiceClient):
     Used as an asynchronous context manager; `now` gives Unix seconds.
     """
 
-    def __init__(self, connections: HttpConnections, outgoing: Outgoing, now: Callable[[], float]) -> None:
+    def __init__(self, connections: HttpConnections, egress: EgressGuard, now: Callable[[], float]) -> None:
         self._connections = connections
         self._now = now
         # the deliverer limits concurrency, and each attempt has a time limit
-        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, max_connections=0)
+        self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, max_connections=0)
 
     async def connect(self, conn_id: str) -> "AirflowApi":
         """The API of a connection, authenticated.

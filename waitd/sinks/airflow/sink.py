@@ -21,7 +21,7 @@ from waitd.core.waits.delivery import (
     DeliveryRejected,
     Receipt,
 )
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, OutboxItem
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
 from waitd.sinks.airflow.params import (
@@ -54,7 +54,7 @@ class AirflowSink:
         connections: HttpConnections,
         *,
         hold_off: float,
-        outgoing: Outgoing | None = None,
+        egress: EgressGuard | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,11 +63,11 @@ class AirflowSink:
         Args:
             connections: looks up conn_ids.
             hold_off: seconds between seeing a task parked and resuming it.
-            outgoing: the egress rules; default: those that always hold.
+            egress: enforces the egress rules; default: those that always hold.
             now: gives Unix seconds.
             monotonic: a monotonic clock in seconds.
         """
-        self._apis = AirflowApis(connections, outgoing or Outgoing(), now)
+        self._apis = AirflowApis(connections, egress or EgressGuard(), now)
         self._hold_off = ResumeHoldOff(hold_off, monotonic)
         self._now = now
         self._in_progress: set[Hashable] = set()

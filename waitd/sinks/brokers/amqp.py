@@ -19,7 +19,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -77,8 +77,8 @@ class AmqpSink(BrokerSink[AmqpParams, "AbstractConnection"]):
     broker = "RabbitMQ"
     noisy_loggers = ("aiormq", "aio_pika")
 
-    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
-        super().__init__(connections, outgoing)
+    def __init__(self, connections: Connections, egress: EgressGuard | None = None) -> None:
+        super().__init__(connections, egress)
         self._channels: ClientPool[_ExchangeChannel] = ClientPool(
             lambda c: c.channel.close(), lambda c: not c.channel.is_closed
         )

@@ -23,7 +23,7 @@ from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotInstalled, WaitdError
 from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt, local_receipt
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.client_pool import ClientPool
 
@@ -80,10 +80,10 @@ class BrokerSink(ABC, Generic[Params, Client]):
     #: Loggers to silence: during an outage they log several times a second or with tracebacks.
     noisy_loggers: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
-        """`outgoing` holds the egress rules; default: those that always hold."""
+    def __init__(self, connections: Connections, egress: EgressGuard | None = None) -> None:
+        """`egress` enforces the egress rules; default: those that always hold."""
         self._connections = connections
-        self._outgoing = outgoing or Outgoing()
+        self._egress = egress or EgressGuard()
         self._clients: ClientPool[Client] = ClientPool(self._close, self._usable)
 
     async def __aenter__(self) -> Self:
@@ -153,7 +153,7 @@ class BrokerSink(ABC, Generic[Params, Client]):
         The operator chose it, so the host's name is checked, not what it resolves to.
         """
         try:
-            self._outgoing.check_host(*address, HostSource.OPERATOR)
+            self._egress.check_host(*address, HostSource.OPERATOR)
         except EgressRefused as error:
             raise InvalidConnection(f"the egress rules block {self.broker}: {error.why}") from None
         return address

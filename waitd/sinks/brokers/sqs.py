@@ -23,7 +23,7 @@ from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -101,8 +101,8 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
     library = "aiobotocore"
     broker = "SQS"
 
-    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
-        super().__init__(connections, outgoing)
+    def __init__(self, connections: Connections, egress: EgressGuard | None = None) -> None:
+        super().__init__(connections, egress)
         self._session: Any = None
 
     def _check(self, params: SqsParams) -> None:

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy, HostSource
-from waitd.outgoing import Outgoing, find_address_refused
+from waitd.outgoing import EgressGuard, find_address_refused
 
 NO_PRIVATE = EgressPolicy(private=False)
 
@@ -60,15 +60,15 @@ async def target() -> AsyncIterator[Target]:
         yield target
 
 
-async def get(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBMITTER) -> int:
-    connector = outgoing.connector(outgoing.check_url(url, source))
+async def get(egress: EgressGuard, url: str, source: HostSource = HostSource.SUBMITTER) -> int:
+    connector = egress.connector(egress.check_url(url, source))
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
         return response.status
 
 
-async def refusal(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBMITTER) -> str:
+async def refusal(egress: EgressGuard, url: str, source: HostSource = HostSource.SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
-        await get(outgoing, url, source)
+        await get(egress, url, source)
     blocked = find_address_refused(raised.value)
     assert blocked is not None
     return blocked.why
@@ -85,8 +85,8 @@ async def refusal(outgoing: Outgoing, url: str, source: HostSource = HostSource.
 async def test_a_host_is_reached_at_its_permitted_addresses(
     target: Target, policy: EgressPolicy, addresses: Sequence[str], source: HostSource
 ) -> None:
-    outgoing = Outgoing(policy, resolver=lambda: ChangingResolver(addresses))
-    assert await get(outgoing, f"http://api.example:{target.port}/", source) == 200
+    egress = EgressGuard(policy, resolver=lambda: ChangingResolver(addresses))
+    assert await get(egress, f"http://api.example:{target.port}/", source) == 200
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,16 @@ async def test_a_host_is_reached_at_its_permitted_addresses(
 async def test_a_host_without_a_permitted_address_is_blocked(
     target: Target, policy: EgressPolicy, addresses: Sequence[str], source: HostSource, why: str
 ) -> None:
-    outgoing = Outgoing(policy, resolver=lambda: ChangingResolver(addresses))
-    assert why in await refusal(outgoing, f"http://api.example:{target.port}/", source)
+    egress = EgressGuard(policy, resolver=lambda: ChangingResolver(addresses))
+    assert why in await refusal(egress, f"http://api.example:{target.port}/", source)
     assert target.requests == 0
 
 
 async def test_dns_rebinding_is_blocked(target: Target) -> None:
     resolver = ChangingResolver(["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"])
-    outgoing = Outgoing(resolver=lambda: resolver)
+    egress = EgressGuard(resolver=lambda: resolver)
     url = f"http://rebound.example:{target.port}/"
-    connector = outgoing.connector(HostSource.SUBMITTER, use_dns_cache=False)
+    connector = egress.connector(HostSource.SUBMITTER, use_dns_cache=False)
     async with aiohttp.ClientSession(connector=connector) as session:
         async with session.get(url) as response:
             assert response.status == 200
@@ -125,11 +125,11 @@ async def test_dns_rebinding_is_blocked(target: Target) -> None:
 async def test_waitds_own_listener_is_blocked_by_any_name(
     target: Target, source: HostSource, bound: str
 ) -> None:
-    outgoing = Outgoing(resolver=lambda: ChangingResolver(["127.0.0.1"]))
+    egress = EgressGuard(resolver=lambda: ChangingResolver(["127.0.0.1"]))
     url = f"http://me.example:{target.port}/"
-    assert await get(outgoing, url, source) == 200
-    outgoing.add_listener(bound, target.port)
-    assert "own listener" in await refusal(outgoing, url, source)
+    assert await get(egress, url, source) == 200
+    egress.add_listener(bound, target.port)
+    assert "own listener" in await refusal(egress, url, source)
     assert target.requests == 1
 
 
@@ -145,15 +145,15 @@ def own_addresses() -> list[str]:
 
 @pytest.mark.skipif(not own_addresses(), reason="this machine has loopback only")
 async def test_a_listener_on_all_addresses_is_blocked_at_the_machines_addresses(target: Target) -> None:
-    outgoing = Outgoing()
-    outgoing.add_listener("0.0.0.0", target.port)
-    assert "own listener" in await refusal(outgoing, f"http://{own_addresses()[0]}:{target.port}/")
+    egress = EgressGuard()
+    egress.add_listener("0.0.0.0", target.port)
+    assert "own listener" in await refusal(egress, f"http://{own_addresses()[0]}:{target.port}/")
 
 
 async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) -> None:
-    outgoing = Outgoing()
-    outgoing.add_listener("0.0.0.0", target.port)
-    connector = outgoing.connector(HostSource.OPERATOR)
+    egress = EgressGuard()
+    egress.add_listener("0.0.0.0", target.port)
+    connector = egress.connector(HostSource.OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # another loopback address

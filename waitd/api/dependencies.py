@@ -1,4 +1,4 @@
-"""The parts of the daemon that the API uses, as plain values and Protocols."""
+"""What the API uses of the daemon, as plain values and Protocols."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -71,7 +71,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class ApiDependencies:
     """Everything that the handlers use.
 
     Attributes:

@@ -1,15 +1,15 @@
-"""Builds the probes, the sinks and what they use; a new kind or sink is added here."""
+"""Builds what meets the outside: probes, sinks and connections. Add a new kind or sink here."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from waitd import __version__
-from waitd.app.connections import open_connections, open_outgoing
+from waitd.app.connections import open_connections, open_egress
 from waitd.app.presets import open_presets
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, Jobs, Probe, Sink
 from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
@@ -31,8 +31,8 @@ from waitd.sinks.webhook import WebhookSink
 BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
 
 
-class Parts(NamedTuple):
-    """What pokes, delivers and submits jobs, and the connections and egress rules that they use.
+class Adapters(NamedTuple):
+    """What implements the ports to the outside; the egress rules hold for all of it.
 
     Attributes:
         airflow: clients of Airflow's API, for requests outside of deliveries.
@@ -41,47 +41,47 @@ class Parts(NamedTuple):
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
-    outgoing: Outgoing
+    egress: EgressGuard
     airflow: AirflowApis
     jobs: Jobs
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
-    """Builds the parts of one daemon. A new kind or sink is one file and one line here."""
+async def open_adapters(settings: Settings, instruments: Instruments) -> AsyncIterator[Adapters]:
+    """Builds the adapters of one daemon."""
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     async with AsyncExitStack() as stack:
-        outgoing = await stack.enter_async_context(open_outgoing(settings, instruments))
-        connections = await stack.enter_async_context(open_connections(settings, outgoing, instruments))
+        egress = await stack.enter_async_context(open_egress(settings, instruments))
+        connections = await stack.enter_async_context(open_connections(settings, egress, instruments))
         http = await stack.enter_async_context(
-            HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)
+            HttpProbe(connections, secret_headers=settings.secret_headers, egress=egress)
         )
-        presets = await open_presets(settings, connections, outgoing, instruments, stack)
+        presets = await open_presets(settings, connections, egress, instruments, stack)
         jobs = await stack.enter_async_context(
-            HttpJobs(presets.connections, secret_headers=settings.secret_headers, outgoing=outgoing)
+            HttpJobs(presets.connections, secret_headers=settings.secret_headers, egress=egress)
         )
         webhook = await stack.enter_async_context(
-            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, outgoing=outgoing)
+            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, egress=egress)
         )
         optional = await stack.enter_async_context(
-            optional_probes(connections, outgoing, connections_per_database=settings.sql_connections)
+            optional_probes(connections, egress, connections_per_database=settings.sql_connections)
         )
         airflow = await stack.enter_async_context(
-            AirflowSink(connections, hold_off=settings.airflow_hold_off, outgoing=outgoing)
+            AirflowSink(connections, hold_off=settings.airflow_hold_off, egress=egress)
         )
-        airflow_apis = await stack.enter_async_context(AirflowApis(connections, outgoing, SystemClock.now))
+        airflow_apis = await stack.enter_async_context(AirflowApis(connections, egress, SystemClock.now))
         sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}
         for broker_sink in BROKER_SINKS:
-            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, outgoing))
+            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, egress))
         probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe()}
-        yield Parts(probes, sinks, connections, outgoing, airflow_apis, jobs)
+        yield Adapters(probes, sinks, connections, egress, airflow_apis, jobs)
 
 
 @asynccontextmanager
 async def open_probes(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
     """The probes alone, for `waitd until`."""
-    async with open_parts(settings, Instruments(version=__version__)) as parts:
-        yield parts.probes
+    async with open_adapters(settings, Instruments(version=__version__)) as adapters:
+        yield adapters.probes
 
 
 async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[ParkedTask]:
@@ -91,6 +91,6 @@ async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[Parked
         WaitdError, ValueError: the connection is unknown or cannot be used, or Airflow does not
         answer.
     """
-    async with open_parts(settings, Instruments(version=__version__)) as parts:
-        api = await parts.airflow.connect(conn_id)
+    async with open_adapters(settings, Instruments(version=__version__)) as adapters:
+        api = await adapters.airflow.connect(conn_id)
         return [task async for task in parked_tasks(api)]
