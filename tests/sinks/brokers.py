@@ -78,9 +78,8 @@ class Nats(Broker):
         while len(received) < max(total, count):
             for message in await consumer.fetch(100, timeout=5):
                 headers = {key.lower(): value for key, value in (message.headers or {}).items()}
-                received.append(
-                    ReceivedMessage(message.data, headers | {"delivery_id": headers["nats-msg-id"]})
-                )
+                ids = {"event_id": headers["event-id"], "delivery_id": headers["nats-msg-id"]}
+                received.append(ReceivedMessage(message.data, headers | ids))
         await client.close()
         return received
 
@@ -151,8 +150,9 @@ class Kafka(Broker):
                 assert message is not None
                 assert message.error() is None
                 headers = {key: value.decode() for key, value in message.headers()}
-                key = {"key": message.key().decode(), "delivery_id": headers["delivery-id"]}
-                received.append(ReceivedMessage(message.value(), headers | key))
+                ids = {"event_id": headers["event-id"], "delivery_id": headers["delivery-id"]}
+                key = {"key": message.key().decode()}
+                received.append(ReceivedMessage(message.value(), headers | ids | key))
             return received
         finally:
             consumer.close()
@@ -193,7 +193,11 @@ class Amqp(Broker):
                 if message is None:
                     assert len(received) >= count, f"the queue has {len(received)} of {count} messages"
                     break
-                headers = {"content-type": message.content_type, "delivery_id": message.message_id}
+                headers = {
+                    "content-type": message.content_type,
+                    "event_id": message.message_id,
+                    "delivery_id": str(message.headers["delivery-id"]),
+                }
                 received.append(
                     ReceivedMessage(
                         message.body, headers | {"delivery-mode": str(message.delivery_mode.value)}

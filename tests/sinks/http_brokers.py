@@ -80,9 +80,8 @@ class Sqs(Broker):
                 ]
                 client.delete_message_batch(QueueUrl=url, Entries=handles)
             for message in messages:
-                headers = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()} | message[
-                    "Attributes"
-                ]
+                headers = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
+                headers |= {"event_id": headers["event-id"]} | message["Attributes"]
                 received.append(ReceivedMessage(message["Body"].encode(), headers))
             if not messages and len(received) >= count:
                 client.close()

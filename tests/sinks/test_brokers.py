@@ -20,7 +20,7 @@ async def test_the_stored_bytes_arrive_as_a_cloudevent(broker_setup: SinkSetup) 
     assert received.body == item.event
     assert CONTENT_TYPE in received.headers.values()
     event = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, received.body))
-    assert event.get_id() == item.wait_id
+    assert event.get_id() == item.wait_id == received.headers["event_id"]
     if broker_setup.broker.kind != "sqs":  # a standard queue stores no delivery id
         assert received.headers["delivery_id"] == item.id
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NewType, assert_never
 
 DeliveryId = NewType("DeliveryId", str)
-"""A UUIDv7, by which brokers and webhook receivers deduplicate.
+"""A UUIDv7, by which brokers deduplicate attempts. Consumers deduplicate by the event's id.
 
 The event's own id is the wait's.
 """

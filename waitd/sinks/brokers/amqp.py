@@ -1,7 +1,7 @@
 """The amqp sink: publishes to a RabbitMQ exchange. The publisher confirm is a delivery.
 
 Messages are persistent and mandatory: one that no queue takes is returned, and the delivery is
-refused. `message_id` is the delivery's id.
+refused. `message_id` is the event's id; the delivery's id is the header `delivery-id`.
 """
 
 import asyncio
@@ -123,7 +123,8 @@ class AmqpSink(BrokerSink[AmqpParams, "AbstractConnection"]):
         message = Message(
             item.event,
             content_type=EVENT_CONTENT_TYPE,
-            message_id=item.id,
+            message_id=item.wait_id,
+            headers={"delivery-id": item.id},
             delivery_mode=DeliveryMode.PERSISTENT,
         )
         key = (params.conn_id, params.exchange)

@@ -2,8 +2,8 @@
 
 The partition leader's acknowledgement is a delivery.
 
-A record's value is the event, its key the wait's id (or `key`), and its headers are `content-type`
-and `delivery-id`.
+A record's value is the event, its key the wait's id (or `key`), and its headers are `content-type`,
+`event-id` and `delivery-id`.
 """
 
 import asyncio
@@ -139,7 +139,11 @@ class KafkaSink(BrokerSink[KafkaParams, "AIOKafkaProducer"]):
 
     async def _send(self, client: "AIOKafkaProducer", params: KafkaParams, item: OutboxItem) -> Receipt:
         key = item.wait_id if params.key is None else params.key
-        headers = [("content-type", EVENT_CONTENT_TYPE.encode()), ("delivery-id", item.id.encode())]
+        headers = [
+            ("content-type", EVENT_CONTENT_TYPE.encode()),
+            ("event-id", item.wait_id.encode()),
+            ("delivery-id", item.id.encode()),
+        ]
         await client.send_and_wait(params.topic, item.event, key=key.encode(), headers=headers)
         return Delivered()
 

@@ -1,6 +1,7 @@
 """The nats sink: publishes to JetStream. The stream's PubAck is a delivery.
 
-`Nats-Msg-Id` is the delivery's id, so JetStream drops duplicates.
+`Nats-Msg-Id` is the delivery's id: JetStream drops repeated attempts, but no redelivery. The header
+`Event-Id` is the event's id.
 """
 
 import asyncio
@@ -93,7 +94,7 @@ class NatsSink(BrokerSink[NatsParams, "NatsPublisher"]):
         return client.is_connected
 
     async def _send(self, client: "NatsPublisher", params: NatsParams, item: OutboxItem) -> Receipt:
-        headers = {"Nats-Msg-Id": item.id, "Content-Type": EVENT_CONTENT_TYPE}
+        headers = {"Nats-Msg-Id": item.id, "Event-Id": item.wait_id, "Content-Type": EVENT_CONTENT_TYPE}
         return _parse_answer(await client.publish(params.subject, item.event, headers))
 
     def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:

@@ -1,9 +1,9 @@
 """The redis sink: XADD to a stream. The entry id that Redis returns is a delivery.
 
-An entry has the fields `event` (the event's bytes), `content_type` and `delivery_id`. Redis creates
-a missing stream and does not detect duplicates; consumers do, by the event's id. No error is final:
-Redis closes the connection on an event over `proto-max-bulk-len`, which looks like any other lost
-connection. (No event reaches that setting's minimum.)
+An entry has the fields `event` (the event's bytes), `content_type`, `event_id` and `delivery_id`.
+Redis creates a missing stream and does not detect duplicates; consumers do, by the event's id. No
+error is final: Redis closes the connection on an event over `proto-max-bulk-len`, which looks like
+any other lost connection. (No event reaches that setting's minimum.)
 """
 
 import asyncio
@@ -72,7 +72,12 @@ class RedisSink(BrokerSink[RedisParams, "RedisBatcher"]):
         await client.aclose()
 
     async def _send(self, client: "RedisBatcher", params: RedisParams, item: OutboxItem) -> Receipt:
-        fields = {"event": item.event, "content_type": EVENT_CONTENT_TYPE, "delivery_id": item.id}
+        fields = {
+            "event": item.event,
+            "content_type": EVENT_CONTENT_TYPE,
+            "event_id": item.wait_id,
+            "delivery_id": item.id,
+        }
         entry_id = await client.add(params.stream, fields, params.maxlen)
         return Delivered() if entry_id else DeliveryFailed("Redis did not return the entry's id")
 

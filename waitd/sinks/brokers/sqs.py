@@ -172,7 +172,10 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         answer = await client.send_message(
             QueueUrl=params.queue_url,
             MessageBody=item.event.decode(),
-            MessageAttributes={"content-type": {"DataType": "String", "StringValue": EVENT_CONTENT_TYPE}},
+            MessageAttributes={
+                "content-type": {"DataType": "String", "StringValue": EVENT_CONTENT_TYPE},
+                "event-id": {"DataType": "String", "StringValue": item.wait_id},
+            },
             **(fifo if params.is_fifo else {}),
         )
         digest = hashlib.md5(item.event, usedforsecurity=False).hexdigest()
