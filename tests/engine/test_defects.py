@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from engine_harness import running_poker
 from fakes import ScriptedProbe, ScriptedTarget, defect
 from test_listeners import ListeningWaits
@@ -35,11 +36,12 @@ async def test_a_verdict_that_cannot_be_applied() -> None:
         assert harness.state("bad") is WaitState.TIMEOUT
 
 
+@pytest.mark.parametrize("result", [[], [Success(), Success()], None])
 @in_virtual_time
-async def test_too_few_verdicts() -> None:
+async def test_a_probe_that_gives_no_verdict_for_each_wait(result: Any) -> None:
     class TooFew(ScriptedProbe):
         async def poke(self, group: Any) -> Any:
-            return [] if group[0].target.name == "bad" else await super().poke(group)
+            return result if group[0].target.name == "bad" else await super().poke(group)
 
     async with running_poker(lambda *_: Success(), probe=TooFew) as harness:
         for name in ("bad", "good"):

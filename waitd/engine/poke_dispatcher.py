@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 import anyio
 
-from waitd.core.local_trouble import local_verdict
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
-from waitd.core.waits.verdict import LOCAL_ERROR, Unreachable, Verdict
+from waitd.core.waits.verdict import Verdict
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue, Origins
-from waitd.engine.poke_attempt import PokeAttempt
-from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
+from waitd.ports import CancelPoke
 
 #: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much
 #: at most.
@@ -24,6 +23,60 @@ TIMEOUT_CHECK_SECONDS = 0.05
 HELD_UP_SECONDS = 1.0
 #: The most pokes started in one turn of the event loop; everything else needs its turn soon.
 STARTS_PER_TURN = 100
+
+
+class PokeAttempt:
+    """A poke in progress on behalf of a group of waits.
+
+    Attributes:
+        dispatcher: what started it; its `release` ends it.
+        started: when it started, monotonic seconds.
+        cutoff: when it times out, monotonic seconds.
+        final: whether it is the final poke, the one at the deadline.
+        expired: whether it has timed out.
+        stopped: whether it was cancelled because the poker stops: there is no verdict.
+        cancel: cancels it.
+    """
+
+    __slots__ = (
+        "cancel",
+        "cutoff",
+        "dispatcher",
+        "expired",
+        "final",
+        "group",
+        "origin",
+        "started",
+        "stopped",
+    )
+
+    def __init__(
+        self,
+        dispatcher: "PokeDispatcher",
+        group: Sequence[HeldWait],
+        origin: OriginQueue,
+        started: float,
+        cutoff: float,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.group = group
+        self.origin = origin
+        self.started = started
+        self.cutoff = cutoff
+        self.final = group[0].final
+        self.expired = self.stopped = False
+        self.cancel: CancelPoke
+
+    def expire(self) -> None:
+        """Times the poke out: cancels it, and its verdict is `timeout`."""
+        self.cutoff = inf
+        self.expired = True
+        self.cancel()
+
+    def stop(self) -> None:
+        """Cancels the poke because the poker stops."""
+        self.stopped = True
+        self.cancel()
 
 
 class PokeDispatcher:
@@ -40,9 +93,8 @@ class PokeDispatcher:
         *,
         poke_concurrency: int,
         set_alarm: Callable[[HeldWait, float], None],
-        on_verdicts: Callable[[PokeAttempt, Sequence[Verdict], float], None],
+        on_result: Callable[[PokeAttempt, Sequence[Verdict] | BaseException], None],
         on_failure: Callable[[Exception], None],
-        troubles: TroubleLog,
     ) -> None:
         """Creates a dispatcher.
 
@@ -53,20 +105,17 @@ class PokeDispatcher:
             poke_concurrency: how many pokes may be in progress.
             set_alarm: makes a wait due again by its deadline; called with the wait and the
                 current time, Unix seconds.
-            on_verdicts: gets the verdicts of each poke, and when they came, monotonic seconds.
+            on_result: gets what each poke ended with, and calls `release`.
             on_failure: gets each exception that a callback of the event loop meets; the loop
                 would only log it.
-            troubles: hears of the daemon's own trouble.
         """
         self._origins = origins
         self._clock = clock
         self._instruments = instruments
         self._concurrency = poke_concurrency
         self._set_alarm = set_alarm
-        self._on_verdicts = on_verdicts
+        self._on_result = on_result
         self._on_failure = on_failure
-        self._troubles = troubles
-        self._trouble = troubles.trouble
         self._attempts: set[PokeAttempt] = set()
         self._poke_started = asyncio.Event()
         self._poke_ended = asyncio.Event()
@@ -114,7 +163,7 @@ class PokeDispatcher:
         """Starts one poke for a group. `now` and `started` are one moment, Unix and monotonic."""
         timeout, final = group[0].target.request_timeout, group[0].final
         cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if final else timeout)
-        attempt = PokeAttempt(group, origin, started, cutoff, self._on_attempt_done)
+        attempt = PokeAttempt(self, group, origin, started, cutoff)
         if not self._attempts:
             self._poke_started.set()
         self._attempts.add(attempt)
@@ -125,51 +174,25 @@ class PokeDispatcher:
             self._instruments.poke_lateness.observe(max(0.0, started - held.due))
             if not final and held.deadline < now + timeout:
                 self._set_alarm(held, now)
-        attempt.start()
-
-    def _on_attempt_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
+        on_verdicts = partial(self._on_result, attempt)
         try:
-            self._attempts.discard(attempt)
-            now = self._clock.monotonic()
-            if verdicts and type(verdicts[0]) is not Unreachable:
-                self._trouble.reached_at = now
-                self._origins.done(attempt.origin, now)
-            else:
-                verdicts = self._end_unreached(attempt, verdicts, now)
-            if self._stopped:
-                self._poke_ended.set()
-            if self._origins.queued:
-                self._start_in_next_turn()
-            if verdicts:
-                self._on_verdicts(attempt, verdicts, now)
-        except Exception as error:  # noqa: BLE001 - `on_failure` reports it
-            self._on_failure(error)
+            attempt.cancel = group[0].kind.probe.start_poke(group, on_verdicts)
+        except Exception as error:  # noqa: BLE001 - a defect of the probe, which `on_result` logs
+            on_verdicts(error)
 
-    def _end_unreached(
-        self, attempt: PokeAttempt, verdicts: Sequence[Verdict], now: float
-    ) -> Sequence[Verdict]:
-        """Ends a poke that did not reach its origin, or that was stopped."""
-        failed = False
-        if verdicts:
-            verdicts = self._without_own(attempt, verdicts, now)
-            failed = verdicts[0].reason != LOCAL_ERROR
-        timed_out = attempt.expired or (failed and _has_no_address(verdicts[0]))
-        self._origins.done(attempt.origin, now, timed_out=timed_out, failed=failed)
-        return verdicts
+    def release(
+        self, attempt: PokeAttempt, monotonic: float, *, timed_out: bool = False, failed: bool = False
+    ) -> None:
+        """Takes a poke that has ended off its origin, and starts queued ones in its place.
 
-    def _without_own(
-        self, attempt: PokeAttempt, verdicts: Sequence[Verdict], now: float
-    ) -> Sequence[Verdict]:
-        """Tells the daemon's own trouble from the origin's, and reports it."""
-        first, troubles = verdicts[0], self._troubles
-        if first.reason == LOCAL_ERROR:
-            troubles.report(first.message, "pokes")
-        elif isinstance(first, Unreachable) and (
-            trouble := troubles.trouble.judge(first, attempt.origin.name, now)
-        ):
-            troubles.report(trouble, "pokes")
-            return [local_verdict(trouble)] * len(verdicts)
-        return verdicts
+        `timed_out` and `failed` as for `Origins.done`.
+        """
+        self._attempts.discard(attempt)
+        self._origins.done(attempt.origin, monotonic, timed_out=timed_out, failed=failed)
+        if self._stopped:
+            self._poke_ended.set()
+        if self._origins.queued:
+            self._start_in_next_turn()
 
     async def run(self) -> None:
         """Times pokes out until it is cancelled.
@@ -207,8 +230,3 @@ class PokeDispatcher:
         with anyio.CancelScope(shield=True):
             while self._attempts:
                 await self.wait_for_end(inf)
-
-
-def _has_no_address(verdict: Verdict) -> bool:
-    """Whether the host name gave no address: it takes as long as a timeout, and is no answer."""
-    return isinstance(verdict, Unreachable) and verdict.reason == "dns"

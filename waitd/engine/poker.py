@@ -1,24 +1,21 @@
 """The poker: holds every waiting wait, pokes each when it is due, and hands over those that ended.
 
-    calendar ── due ──▶ origins' queues ──▶ dispatcher: probe.start_poke ──▶ core.step
-        ▲                                                                        │
-        └──────────── pending, unreachable ──────────────────────────────────────┴──▶ outcome
+    calendar ── due ──▶ origins' queues ──▶ dispatcher: probe.start_poke ──▶ verdicts: step
+        ▲                                                                          │
+        └──────────── pending, unreachable ────────────────────────────────────────┴──▶ outcome
 
 While a wait is not due, it costs an entry in the calendar, and neither a task nor a timer.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from sys import getsizeof
 
 import anyio
-import structlog
 
 from waitd.core.waits.schedule import next_grid_point
-from waitd.core.waits.step import Finish, step
-from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, find_origin
@@ -26,16 +23,13 @@ from waitd.engine.held_wait_factory import HeldWaitFactory
 from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
 from waitd.engine.origins import Origins
-from waitd.engine.outcome_writer import OutcomeWriter
-from waitd.engine.poke_attempt import PROBE_FAILED, PokeAttempt
 from waitd.engine.poke_dispatcher import PokeDispatcher
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
 from waitd.engine.trouble_log import TroubleLog
+from waitd.engine.verdicts import OutcomeWriter, VerdictHandler
 from waitd.metrics import Instruments
 from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
-
-log = structlog.get_logger(__name__)
 
 #: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
 #: by their phase.
@@ -74,7 +68,6 @@ class Poker:
         self._instruments = instruments
         self._factory = HeldWaitFactory(probes, instruments, submitter)
         self._capacity = capacity
-        self._jitter = jitter
         self._held: dict[str, HeldWait] = {}
         self._calendar = Calendar()
         self.listeners = Listeners()
@@ -82,18 +75,26 @@ class Poker:
         self._news: set[str] = set()
         self._origins = Origins(poke_concurrency=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
+        self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
+        self.progress_buffer = ProgressBuffer(store, clock)
+        verdicts = VerdictHandler(
+            clock,
+            outcomes=self.outcomes,
+            progress_buffer=self.progress_buffer,
+            poke_at=self._poke_at,
+            on_failure=self._fail,
+            jitter=jitter,
+            troubles=troubles or TroubleLog(clock, instruments),
+        )
         self._dispatcher = PokeDispatcher(
             self._origins,
             clock,
             instruments,
             poke_concurrency=poke_concurrency,
             set_alarm=self._set_alarm,
-            on_verdicts=self._on_verdicts,
+            on_result=verdicts.on_result,
             on_failure=self._fail,
-            troubles=troubles or TroubleLog(clock, instruments),
         )
-        self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
-        self.progress_buffer = ProgressBuffer(store, clock)
         self._failure: Exception | None = None
 
     # ------------------------------------------------------------ held waits
@@ -286,6 +287,13 @@ class Poker:
         if self._calendar.put(held, due):
             self._wakeup.set()
 
+    def _poke_at(self, held: HeldWait, due: float) -> None:
+        """Schedules the next poke after one; now, if news arrived meanwhile."""
+        self._schedule(held, due)
+        if self._news and held.id in self._news:
+            self._news.discard(held.id)
+            self.poke_soon(held.id)
+
     def _set_alarm(self, held: HeldWait, now: float) -> None:
         """Makes a wait that is queued or being poked come up again by its deadline.
 
@@ -295,47 +303,6 @@ class Poker:
         pause = min(held.deadline - now, ALARM_SECONDS)
         if self._calendar.put(held, self._clock.monotonic() + pause):
             self._wakeup.set()
-
-    # ------------------------------------------------------------ verdicts
-
-    def _on_verdicts(self, attempt: PokeAttempt, verdicts: Sequence[Verdict], monotonic: float) -> None:
-        now = self._clock.now()
-        group, elapsed = attempt.group, monotonic - attempt.started
-        group[0].kind.duration.observe(elapsed)
-        started_at = now - elapsed  # computed, since the wall clock may have jumped during the poke
-        for held, verdict in zip(group, verdicts, strict=True):
-            start = max(started_at, held.deadline) if attempt.final else started_at
-            try:
-                self._apply(held, verdict, start, now, monotonic)
-            except Exception:  # a defect met in one wait is no other's
-                log.exception("verdict_not_applied", wait_id=held.id)
-                held.in_flight += 1
-                self._apply(held, PROBE_FAILED, start, now, monotonic)
-
-    def _apply(
-        self, held: HeldWait, verdict: Verdict, started_at: float, now: float, monotonic: float
-    ) -> None:
-        """Applies a verdict; `now` and `monotonic` are its time in Unix and monotonic seconds."""
-        held.in_flight -= 1
-        if held.ended:
-            return
-        held.kind.verdicts[type(verdict)].count += 1
-        state = held.progress.state
-        result = step(held, verdict, started_at, now, self._jitter())
-        held.progress = result.progress
-        retry_after = verdict.retry_after if isinstance(verdict, (Pending, Unreachable)) else None
-        held.quiet_until = None if retry_after is None else now + retry_after
-        if isinstance(result, Finish):
-            self.outcomes.add(held, result.outcome, now)
-            return
-        if held.final and started_at >= held.deadline:  # the daemon's own trouble prevented it
-            held.final = False
-        if not held.final:  # else the final poke is in progress, and decides
-            self._schedule(held, monotonic + result.due - now)
-            if self._news and held.id in self._news:
-                self._news.discard(held.id)
-                self.poke_soon(held.id)
-        self.progress_buffer.add(held, state_changed=held.progress.state is not state)
 
     # ------------------------------------------------------------ shutdown
 

@@ -38,7 +38,7 @@ from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, ProbeKind
-from waitd.engine.outcome_writer import retry_pauses
+from waitd.engine.verdicts import retry_pauses
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan, Target
 
