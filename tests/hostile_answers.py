@@ -25,8 +25,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 GZIP = b"Content-Encoding: gzip\r\n"
 CLOSE, RESET, HANG = "close", "reset", "hang"
-#: The most that an answer has, in bytes.
-MOST = 4 << 20
+#: The most that an answer has, in bytes: more than any limit of the daemon. It is sent in pieces of
+#: `PIECE` bytes, so that little is sent in vain to a client that reads no further.
+MOST = 1 << 20
+PIECE = 64 * 1024
 
 
 class HostileAnswer(NamedTuple):
@@ -67,7 +69,7 @@ def with_length(body: bytes, head: bytes = b"", length: int | None = None) -> by
 
 
 def _repeated(random: Random, unit: bytes) -> bytes:
-    return unit * (random.choice((100_000, 1 << 20, MOST)) // len(unit))
+    return unit * (random.choice((100_000, 300_000, MOST)) // len(unit))
 
 
 # ---------------------------------------------------------------- framing
@@ -148,7 +150,7 @@ def _late_interim(random: Random) -> HostileAnswer:
 
 def _large_head(random: Random) -> HostileAnswer:
     field = b"X-%d: " + b"x" * random.choice((10, 500, 4000)) + b"\r\n"
-    fields = b"".join(field % n for n in range(random.choice((129, 500, 5000))))
+    fields = b"".join(field % n for n in range(random.choice((129, 250, MOST // len(field)))))
     return HostileAnswer("large head", [with_length(DONE if len(fields) > 65536 else RUNNING, fields)])
 
 
@@ -169,7 +171,7 @@ def _endless_trailer(random: Random) -> HostileAnswer:
 
 
 def _large_body(random: Random) -> HostileAnswer:
-    body = DONE[:-1] + b', "x": "' + b"x" * (2 << 20) + b'"}'
+    body = DONE[:-1] + b', "x": "' + b"x" * (MOST + MOST // 8) + b'"}'
     head = random.choice(
         (with_length(body), OK + CHUNKED + b"\r\n" + chunk(body) + b"0\r\n\r\n", OK + b"\r\n" + body)
     )
@@ -273,14 +275,17 @@ class HostileServer:
             for part in answer.parts:
                 if writer.is_closing():
                     return
-                if isinstance(part, bytes):
-                    writer.write(part)
-                    await writer.drain()
-                else:
+                if isinstance(part, float):
                     await asyncio.sleep(part)
+                    continue
+                for start in range(0, len(part), PIECE):
+                    writer.write(part[start : start + PIECE])
+                    await writer.drain()
             if answer.end == HANG:
                 await reader.read(1)  # until the client closes the connection, or asks again
-            elif answer.end == RESET:  # without lingering, the socket is closed with a RST
+            elif (
+                answer.end == RESET and not writer.is_closing()
+            ):  # without lingering, the socket is closed with a RST
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()

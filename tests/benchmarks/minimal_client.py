@@ -32,7 +32,7 @@ class MinimalClient(asyncio.Protocol):
         """Finds the end of the response and reads nothing else."""
         self._received += data
         end = self._received.find(b"\r\n\r\n")
-        if self._response is None or end < 0:
+        if self._response is None or self._response.done() or end < 0:
             return
         length = self._received[:end].lower().partition(b"content-length:")[2].partition(b"\r")[0]
         if len(self._received) >= end + 4 + int(length):
