@@ -280,15 +280,11 @@ async def test_unknown_header_fields_are_ignored(setup: OidcSetup) -> None:
     await setup.verifier.principal(setup.provider.token(setup.claims(), typ="at+jwt", x5t="abc"))
 
 
-async def test_the_cache_is_bounded(setup: OidcSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waitd.auth.oidc.MAX_CACHED", 3)
-    tokens = [setup.token(sub=f"u{n}") for n in range(5)]
-    for token in tokens:
-        await setup.verifier.principal(token)
-    assert [setup.verifier.cached_fresh(token) is not None for token in tokens] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
+    async with open_setup() as setup:
+        tokens = [setup.token(sub=f"u{n}") for n in range(5)]
+        for token in tokens:
+            await setup.verifier.principal(token)
+        cached = [setup.verifier.cached_fresh(token) is not None for token in tokens]
+    assert cached == [False, False, True, True, True]

@@ -238,11 +238,9 @@ async def test_an_invalid_conn_id_is_unknown_without_a_lookup(
     assert resolver.lookups == []
 
 
-async def test_the_cache_is_bounded(
-    connections: CachedConnections, resolver: ScriptedResolver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_cache_is_bounded(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "MAX_CONNECTIONS", 2)
-    resolver.known["c"] = "three"
+    connections = cached(ScriptedResolver(a="one", b="two", c="three"))
     for conn_id in "abc":
         await connections.get(conn_id)
     assert [connections.cached_any(conn_id) is not None for conn_id in "abc"] == [False, True, True]

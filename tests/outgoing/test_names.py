@@ -192,8 +192,9 @@ async def test_a_look_up_by_the_old_configuration_is_not_waited_for(setup: Setup
     assert await setup.resolve() == ["127.0.0.2"]
 
 
-async def test_the_cache_is_bounded(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_module, "MAX_NAMES", 3)
+    setup = Setup()
     for number in range(5):
         await setup.resolve(f"{number}.example")
     await setup.resolve("4.example")

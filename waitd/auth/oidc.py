@@ -18,6 +18,7 @@ from joserfc.util import urlsafe_b64decode
 from waitd.auth.issuer import IssuerKeys
 from waitd.core.auth.claims import ClaimRules, VerifiedToken, verify_claims
 from waitd.core.auth.principal import Principal
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.errors import Unauthenticated
 
 #: Seconds until a cached token is verified again, which limits the trust in a withdrawn key.
@@ -47,7 +48,7 @@ class OidcVerifier:
         self._jws_registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
         self._jws_registry.max_header_length = _MAX_TOKEN_LENGTH
         self._now = now
-        self._cache: dict[bytes, VerifiedToken] = {}
+        self._cache: BoundedDict[bytes, VerifiedToken] = BoundedDict(MAX_CACHED)
 
     def cached_fresh(self, token: str) -> Principal | None:
         """The principal of a token that was verified lately; None if `principal` must verify it."""
@@ -69,7 +70,8 @@ class OidcVerifier:
             )
         now = self._now()
         verified = verify_claims(self._verified_claims(token, key), self._rules, now)
-        self._cache_token(token, verified._replace(expires_at=min(verified.expires_at, now + CACHE_SECONDS)))
+        expires_at = min(verified.expires_at, now + CACHE_SECONDS)
+        self._cache[_digest(token)] = verified._replace(expires_at=expires_at)
         return verified.principal
 
     def _key_id(self, token: str) -> str | None:
@@ -103,13 +105,6 @@ class OidcVerifier:
         if not isinstance(claims, dict):
             raise Unauthenticated("malformed_token", _MALFORMED)
         return claims
-
-    def _cache_token(self, token: str, verified: VerifiedToken) -> None:
-        if len(self._cache) >= MAX_CACHED:
-            del self._cache[next(iter(self._cache))]
-        digest = _digest(token)
-        self._cache.pop(digest, None)
-        self._cache[digest] = verified
 
 
 def _digest(token: str) -> bytes:

@@ -5,9 +5,10 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from waitd.connections.cache import CachedConnections, Resolver, put_bounded
+from waitd.connections.cache import CachedConnections, Resolver
 from waitd.connections.token_cache import CachedToken, TokenCache
 from waitd.core.aws.signature import AwsKeys, AwsSigner
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
@@ -57,8 +58,8 @@ class Authorizer:
         self._tokens = tokens
         self._keys = keys
         self._now = now
-        self._known: dict[str, _Authorizable] = {}
-        self._caches: dict[Credentials, TokenCache[Authorization]] = {}
+        self._known: BoundedDict[str, _Authorizable] = BoundedDict(MAX_KEPT)
+        self._caches: BoundedDict[Credentials, TokenCache[Authorization]] = BoundedDict(MAX_KEPT)
 
     def cached_authorization(self, connection: Connection) -> Authorization | None:
         """See `waitd.ports.HttpConnections`."""
@@ -88,7 +89,7 @@ class Authorizer:
             known = known._replace(connection=connection)
         else:
             known = self._build(connection)
-        put_bounded(self._known, connection.conn_id, known, MAX_KEPT)
+        self._known[connection.conn_id] = known
         return known
 
     def _build(self, connection: Connection) -> _Authorizable:
@@ -105,7 +106,7 @@ class Authorizer:
         if cache is None:
             fetch = self._fetcher(connection.conn_id, credentials)
             cache = TokenCache(fetch, now=self._now, name="fetch credentials")
-            put_bounded(self._caches, credentials, cache, MAX_KEPT)
+            self._caches[credentials] = cache
         return _Authorizable(connection, None, cache)
 
     def _fetcher(

@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.connection import Connection, is_conn_id
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.metrics import Instruments
@@ -20,9 +21,6 @@ REFRESH_INTERVAL = 30.0
 STALE_PAUSE = 5.0
 #: How many connections are cached; the oldest is dropped first.
 MAX_CONNECTIONS = 10_000
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class Resolver(Protocol):
@@ -69,7 +67,7 @@ class CachedConnections:
         self._ttl = ttl
         self._now = now
         self._lookups = instruments.secret_lookups
-        self._cache: dict[str, _CachedConnection] = {}
+        self._cache: BoundedDict[str, _CachedConnection] = BoundedDict(MAX_CONNECTIONS)
         self._in_flight: dict[str, asyncio.Future[LookupResult | None]] = {}
 
     def cached_any(self, conn_id: str) -> Connection | None:
@@ -153,17 +151,9 @@ class CachedConnections:
             self._cache.pop(conn_id, None)
         elif isinstance(result, Connection):
             refreshed_at = cached.refreshed_at if cached else -inf
-            fresh = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
-            put_bounded(self._cache, conn_id, fresh, MAX_CONNECTIONS)
+            self._cache[conn_id] = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
         elif cached is not None:
             self._cache[conn_id] = replace(cached, fresh_until=self._now() + STALE_PAUSE, error=result)
-
-
-def put_bounded(cache: dict[Key, Value], key: Key, value: Value, max_size: int) -> None:
-    """Stores a value; drops the oldest where there are more than `max_size`."""
-    cache[key] = value
-    if len(cache) > max_size:
-        del cache[next(iter(cache))]
 
 
 def _unwrap(result: LookupResult) -> Connection:

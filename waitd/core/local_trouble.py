@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from math import inf
 
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.waits.verdict import LOCAL_ERROR, Unreachable
 
 _BY_NUMBER = {
@@ -85,7 +86,7 @@ class LocalTrouble:
     def __init__(self) -> None:
         self._last: tuple[str, float] = ("", -inf)
         #: Origins that failed in a suspect way since one was reached, and when.
-        self._suspects: dict[str, float] = {}
+        self._suspects: BoundedDict[str, float] = BoundedDict(SUSPECT_ORIGINS)
         #: When an origin was last reached: the network and the name servers worked.
         self.reached_at = -inf
 
@@ -105,12 +106,9 @@ class LocalTrouble:
         trouble = _SUSPECT.get(verdict)
         if trouble is None:
             return None
-        self._suspects.pop(origin, None)
         self._suspects[origin] = now
         oldest = max(now - SUSPECT_SECONDS, self.reached_at)
         while next(iter(self._suspects.values())) < oldest:
-            del self._suspects[next(iter(self._suspects))]
-        if len(self._suspects) > SUSPECT_ORIGINS:
             del self._suspects[next(iter(self._suspects))]
         nothing_works = now - self.reached_at >= QUIET_SECONDS
         return trouble if nothing_works and len(self._suspects) >= SUSPECT_ORIGINS else None

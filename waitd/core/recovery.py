@@ -6,9 +6,10 @@ it holds until the backlog is gone, and what is still queued then is released at
 doubles.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from math import inf
+
+from waitd.core.bounded_dict import BoundedDict
 
 #: How many failures in a row are a fault.
 FAULT_FAILURES = 3
@@ -143,7 +144,7 @@ class Paces:
 
     def __init__(self, min_rate: float) -> None:
         self._min_rate = min_rate
-        self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
+        self._paces: BoundedDict[Hashable, Pace] = BoundedDict(REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._paces)
@@ -153,8 +154,6 @@ class Paces:
         pace = self._paces.get(target)
         if pace is None:
             pace = self._paces[target] = Pace(self._min_rate)
-            if len(self._paces) > REMEMBERED:
-                self._paces.popitem(last=False)
         else:
             self._paces.move_to_end(target)
         return pace

@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from waitd.core.bounded_dict import BoundedDict
+
 log = structlog.get_logger(__name__)
 
 #: Bounds of the time for which an answer is used without another look-up, in seconds.
@@ -119,7 +121,7 @@ class Names(AbstractResolver):
         self._lookup = lookup
         self._now = now
         self._count = count
-        self._names: dict[str, CachedName] = {}
+        self._names: BoundedDict[str, CachedName] = BoundedDict(MAX_NAMES)
         self._lookups: dict[str, asyncio.Task[None]] = {}
         #: With those that began before the configuration changed.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,10 +181,7 @@ class Names(AbstractResolver):
             name = self._failed(host, error)
         if self._lookups.get(host) is asyncio.current_task():
             del self._lookups[host]
-            self._names.pop(host, None)
             self._names[host] = name
-            if len(self._names) > MAX_NAMES:
-                del self._names[next(iter(self._names))]
 
     def _found(self, answer: Answer) -> CachedName:
         self._count("found")

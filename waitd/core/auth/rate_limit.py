@@ -1,8 +1,9 @@
 """Rate limits: one token bucket for each of any number of keys, in bounded memory."""
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
+
+from waitd.core.bounded_dict import BoundedDict
 
 #: The most buckets that are kept. Beyond it, the least recently used one is dropped, as if it were
 #: full.
@@ -27,8 +28,7 @@ class RateLimiter:
         """
         self._per_token = 1.0 / rate
         self._tolerance = (burst - 1) / rate
-        self._max_buckets = max_buckets
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+        self._full_at: BoundedDict[Hashable, float] = BoundedDict(max_buckets)
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -43,14 +43,11 @@ class RateLimiter:
     def consume(self, key: Hashable, now: float, tokens: int = 1) -> None:
         """Takes `tokens` out of the key's bucket, whatever it holds."""
         self._full_at[key] = max(self._full_at.get(key, now), now) + tokens * self._per_token
-        self._full_at.move_to_end(key)
-        self._evict(now)
+        self._drop_full(now)
 
-    def _evict(self, now: float) -> None:
-        """Drops up to two of the oldest buckets if they are full, and one if there are too many."""
+    def _drop_full(self, now: float) -> None:
+        """Drops up to two of the oldest buckets if they are full."""
         for key, full_at in tuple(islice(self._full_at.items(), 2)):
             if full_at > now:
                 break
             del self._full_at[key]
-        if len(self._full_at) > self._max_buckets:
-            self._full_at.popitem(last=False)

@@ -9,6 +9,7 @@ import structlog
 from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import AwsConnection, AwsKeySource, is_region, parse_aws_connection
 from waitd.core.connections.connection import Connection, join_url, parse_origin
 from waitd.core.errors import UnknownConnection
@@ -104,7 +105,7 @@ class AwsEndpoints:
         self._now = now
         self._service = service
         self._environment_id = environment_id
-        self._cache: dict[AccountRef, _CachedEndpoint] = {}
+        self._cache: BoundedDict[AccountRef, _CachedEndpoint] = BoundedDict(_MAX_ENDPOINTS)
         self._absent_until: dict[str, float] = {}
 
     def origin(self, account: AccountRef) -> str:
@@ -194,8 +195,6 @@ class AwsEndpoints:
             raise ValueError("the AWS region of the environment is not the name of a region")
         verify_tls = await _certificates(settings)
         origin = str(parse_origin(base or f"https://{aws_host(region, self._service)}"))
-        if len(self._cache) >= _MAX_ENDPOINTS and account not in self._cache:
-            del self._cache[next(iter(self._cache))]
         source = settings.keys
         keys = source.static if source is not None and source.role is None else None
         endpoint = AwsEndpoint(base, origin, region, settings.addressing_style, keys, verify_tls)

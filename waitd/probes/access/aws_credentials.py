@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.errors import ConnectionUnavailable
 
@@ -40,7 +41,7 @@ class AwsCredentials:
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self._now = now
-        self._cache: dict[AwsKeySource, _CachedKeys] = {}
+        self._cache: BoundedDict[AwsKeySource, _CachedKeys] = BoundedDict(_MAX_SOURCES)
         self._lock = asyncio.Lock()
 
     async def get(self, source: AwsKeySource) -> AwsKeys:
@@ -73,8 +74,6 @@ class AwsCredentials:
         credentials, keys = await to_thread.run_sync(
             _freeze_credentials, source, cached.credentials if cached else None
         )
-        if len(self._cache) >= _MAX_SOURCES and source not in self._cache:
-            del self._cache[next(iter(self._cache))]
         now = self._now()
         self._cache[source] = _CachedKeys(
             keys, now + CACHE_SECONDS, cached.looked_up_at if cached else now, credentials

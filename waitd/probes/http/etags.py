@@ -6,10 +6,11 @@ requests have none, and no entry is stored on disk.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.waits.verdict import Pending
 from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.params import HttpTarget
@@ -22,10 +23,10 @@ MAX_ENTRIES = 10_000
 #: answer changes.
 MAX_NOT_MODIFIED = 10
 _MAX_ETAG = 256
-_HEADER = "If-None-Match"
 
 
-class EtagEntry(NamedTuple):
+@dataclass(slots=True)
+class EtagEntry:
     """An answer: its ETag, its verdicts by conditions, and how many more 304s are accepted."""
 
     etag: str
@@ -35,7 +36,7 @@ class EtagEntry(NamedTuple):
     def add_to(self, request: Request) -> Request:
         """Makes a request conditional on the ETag."""
         headers = CIMultiDict(request.headers or ())
-        headers[_HEADER] = self.etag
+        headers["If-None-Match"] = self.etag
         return request._replace(headers=headers)
 
 
@@ -46,14 +47,14 @@ class EtagCache:
     """
 
     def __init__(self) -> None:
-        self.entries: dict[str, EtagEntry] = {}
+        self.entries: BoundedDict[str, EtagEntry] = BoundedDict(MAX_ENTRIES)
 
     def find(self, targets: Sequence[HttpTarget]) -> EtagEntry | None:
         """Finds the entry of targets with one key; None when it lacks a verdict for one of them."""
         entry = self.entries.get(targets[0].key)
         if (
             entry is None
-            or entry.left == 0
+            or entry.left <= 0
             or any(target.conditions not in entry.verdicts for target in targets)
         ):
             return None
@@ -61,7 +62,7 @@ class EtagCache:
 
     def not_modified(self, targets: Sequence[HttpTarget], entry: EtagEntry) -> list[Pending]:
         """Returns the verdicts of a 304."""
-        self.entries[targets[0].key] = entry._replace(left=entry.left - 1)
+        entry.left -= 1
         return [entry.verdicts[target.conditions] for target in targets]
 
     def store(self, targets: Sequence[HttpTarget], answer: HttpAnswer, verdicts: Sequence[object]) -> None:
@@ -74,10 +75,8 @@ class EtagCache:
             return
         if any(type(verdict) is not Pending for verdict in verdicts):
             return
-        if any(name.lower() == _HEADER.lower() for name, _ in target.template.headers):
+        if any(name.lower() == "if-none-match" for name, _ in target.template.headers):
             return  # the wait makes its request conditional itself
-        if len(self.entries) >= MAX_ENTRIES:
-            del self.entries[next(iter(self.entries))]
         pairs = zip(targets, verdicts, strict=True)
         self.entries[target.key] = EtagEntry(
             etag, {each.conditions: verdict for each, verdict in pairs if isinstance(verdict, Pending)}

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.connection import Connection, join_url
 from waitd.core.repeated_fields import repeated_fields
 from waitd.probes.http.params import (
@@ -83,7 +84,7 @@ class ParamsReader:
         self._secret_headers = tuple(secret_headers)
         self._cached_any = cached_any
         self._admit = admit
-        self._folders: dict[ParamsKey, CachedFolder] = {}
+        self._folders: BoundedDict[ParamsKey, CachedFolder] = BoundedDict(MAX_CACHED)
         #: Hashes of the keys that occurred once.
         self._seen: set[int] = set()
 
@@ -126,10 +127,7 @@ class ParamsReader:
         text, namespace = key
         if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS or any(repeated_fields(text)):
             return None
-        folder = self._parse(text, namespace)
-        if len(self._folders) >= MAX_CACHED:
-            del self._folders[next(iter(self._folders))]
-        self._folders[key] = folder
+        folder = self._folders[key] = self._parse(text, namespace)
         return folder
 
     def _parse(self, text: bytes, namespace: str) -> CachedFolder:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import aws_endpoint, is_region, parse_aws_connection
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.errors import UnknownConnection
@@ -54,7 +55,7 @@ class VendorConnections:
         self._connections = connections
         self._tables = tables
         self._now = now
-        self._completed: dict[str, tuple[Connection | None, Connection]] = {}
+        self._completed: BoundedDict[str, tuple[Connection | None, Connection]] = BoundedDict(_MAX_COMPLETED)
         self._missing_until = 0.0
         self.cached_authorization = connections.cached_authorization
         self.authorize = connections.authorize
@@ -116,8 +117,6 @@ class VendorConnections:
         base = connection or Connection(plain, conn_type="aws")
         environment = await _environment(connection, table, region)
         completed = replace(vendor_connection(base, table, region, environment), conn_id=conn_id)
-        if len(self._completed) >= _MAX_COMPLETED and conn_id not in self._completed:
-            del self._completed[next(iter(self._completed))]
         self._completed[conn_id] = (connection, completed)
         return completed
 

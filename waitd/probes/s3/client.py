@@ -8,13 +8,14 @@ S3 does.
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 from xml.etree.ElementTree import ParseError
 
 from anyio import CapacityLimiter
 
 from waitd.core.aws.answers import AwsError, S3Operation, s3_verdict
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.masking import SecretMask
@@ -55,7 +56,6 @@ _BAD_HEAD = Unreachable(
 )
 #: The origin of an endpoint and the name of a bucket.
 _BucketId = tuple[str, str]
-_Value = TypeVar("_Value", float, str)
 
 
 class _S3Response(NamedTuple):
@@ -89,8 +89,8 @@ class S3Client:
         self.workers = CapacityLimiter(WORKERS)
         self._monotonic = monotonic
         self._http = HttpClient(keepalive=keepalive, egress=egress)
-        self._regions: dict[_BucketId, str] = {}
-        self._seen_until: dict[_BucketId, float] = {}
+        self._regions: BoundedDict[_BucketId, str] = BoundedDict(_MAX_BUCKETS)
+        self._seen_until: BoundedDict[_BucketId, float] = BoundedDict(_MAX_BUCKETS)
         self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)
 
     async def __aenter__(self) -> Self:
@@ -179,7 +179,7 @@ class S3Client:
         if answer.facts.status == 404:
             return s3_verdict(answer.error, S3Operation.LIST)
         if answer.facts.status < 500:
-            _cache(self._seen_until, (endpoint.origin, bucket), self._monotonic() + BUCKET_SEEN_SECONDS)
+            self._seen_until[endpoint.origin, bucket] = self._monotonic() + BUCKET_SEEN_SECONDS
         return None
 
     async def _request(
@@ -193,7 +193,7 @@ class S3Client:
             header = answer.response.headers.get("x-amz-bucket-region")
             actual = header or find_element_text(answer.body, "Region")
             if actual and actual != region and is_region(actual):
-                _cache(self._regions, bucket_id, actual)
+                self._regions[bucket_id] = actual
                 answer = await self._send(self._bucket(endpoint, actual, bucket), method, key, query)
         return answer
 
@@ -212,12 +212,6 @@ class S3Client:
         finally:
             if not response.closed:
                 await self._http.release(response)
-
-
-def _cache(values: dict[_BucketId, _Value], bucket_id: _BucketId, value: _Value) -> None:
-    if len(values) >= _MAX_BUCKETS and bucket_id not in values:
-        del values[next(iter(values))]
-    values[bucket_id] = value
 
 
 class Bucket:

@@ -18,7 +18,6 @@ dead, and its error says what to do: clear the task by hand, which then finds it
 state store, or redeliver, which sends the clear again.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +38,7 @@ from waitd.core.airflow.callback import (
     response_was_too_late,
     try_status,
 )
+from waitd.core.bounded_dict import BoundedDict
 from waitd.core.waits.delivery import (
     Delivered,
     DeliveryFailed,
@@ -77,13 +77,11 @@ class ResumeHoldOff:
         """`now` is a monotonic clock in seconds."""
         self._seconds = seconds
         self._now = now
-        self._first_seen: OrderedDict[tuple[str, TaskTry], float] = OrderedDict()
+        self._first_seen: BoundedDict[tuple[str, TaskTry], float] = BoundedDict(_MAX_HELD_OFF)
 
     def remaining(self, conn_id: str, task: TaskTry) -> float:
         """Seconds until the task may be resumed; the first call starts the hold-off."""
         first_seen = self._first_seen.setdefault((conn_id, task), self._now())
-        if len(self._first_seen) > _MAX_HELD_OFF:
-            self._first_seen.popitem(last=False)
         return first_seen + self._seconds - self._now()
 
     def forget(self, conn_id: str, task: TaskTry) -> None:
