@@ -284,6 +284,12 @@ class Instruments:
             ["problem"],
             registry=r,
         )
+        self.limits_exceeded = Counter(
+            "waitd_limits_exceeded",
+            "Requests that a limit of a namespace or a caller refused.",
+            ["namespace", "limit"],
+            registry=r,
+        )
         self.local_errors = Counter(
             "waitd_local_errors_total",
             "What the daemon's own trouble prevented: no descriptor, memory, disk, network or resolver.",

@@ -20,9 +20,16 @@ from api_fakes import (
 )
 from documented import Documented
 
-from waitd.api import ApiDependencies, EventFeed, Limits, LongPolls, build_application
+from waitd.api import ApiDependencies, EventFeed, Limits, LongPolls, Throttle, build_application
 from waitd.auth import ApiKeyring
+from waitd.core.auth.quotas import Quota, Resource
 from waitd.metrics import Instruments
+
+#: What all callers together may hold, unless a test gives the API another throttle.
+FEW = {
+    Resource.LONG_POLLS: Quota(Resource.LONG_POLLS, total=10),
+    Resource.EVENT_STREAMS: Quota(Resource.EVENT_STREAMS, total=3),
+}
 
 
 @asynccontextmanager
@@ -41,14 +48,15 @@ async def serving(store: WatchedStore, **more: Any) -> AsyncIterator[Api]:
         "probes": {"plain": PlainProbe(), "http": PlainProbe()},
         "sinks": {"plain_sink": PlainSink(), "dag_sink": DagSink()},
         "connections": connections,
-        "long_polls": LongPolls(max_long_polls=10),
+        "long_polls": LongPolls(),
         "instruments": Instruments(version="test"),
         "limits": Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
         "health": health,
-        "feed": EventFeed(max_readers=3),
+        "feed": EventFeed(),
         "before_scrape": lambda: scrapes.append(1),
         "now": lambda: NOW,
         "keyring": ApiKeyring(store, file=None, retention=DAY, now=lambda: NOW),
+        "throttle": Throttle(quotas=FEW),
     }
     dependencies = ApiDependencies(**defaults | more)
     application = build_application(dependencies)

@@ -11,11 +11,13 @@ import pytest
 from api_fakes import Api, bearer, connected, problem_of, until, wait
 
 from waitd.api.handlers import lists
-from waitd.api.handlers.lists import MAX_LISTS, next_part
+from waitd.api.handlers.lists import next_part
+from waitd.core.auth.quotas import DEFAULT_SHARES, Resource
 from waitd.core.errors import Unavailable
 
 #: By path: the field of the items, and what makes up to three of them.
 LISTS = {"/v1/waits": "waits", "/v1/deliveries": "deliveries", "/v1/audit": "changes", "/v1/keys": "keys"}
+MAX_LISTS = int(DEFAULT_SHARES[Resource.READS].principal)
 PAGED = [path for path in LISTS if path != "/v1/keys"]
 
 

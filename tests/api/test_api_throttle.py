@@ -11,13 +11,15 @@ from aiohttp import ClientResponse
 from api_fakes import Api, bearer, lines_of, problem_of, until, wait
 
 from waitd.api import Throttle
-from waitd.api.handlers import batch
 from waitd.api.server import throttle
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
+from waitd.core.auth.quotas import DEFAULT_SHARES, Quota, Resource, Share
 from waitd.core.errors import Unauthenticated
 
 ALICE = Principal("key:alice", Role.SUBMITTER)
 BOB = Principal("key:bob", Role.SUBMITTER)
+BATCHES = int(DEFAULT_SHARES[Resource.BATCHES].principal)
+ONE_REQUEST = {Resource.REQUESTS: Quota(Resource.REQUESTS, Share(principal=1))}
 
 
 class Tokens:
@@ -85,7 +87,9 @@ async def test_a_batch_is_accepted_as_a_whole_and_counts_its_lines_and_size(
     assert (await list_waits(api, "bob")).status == 200
 
 
-@pytest.mark.parametrize("limits", [{"max_concurrent": 2}])
+@pytest.mark.parametrize(
+    "limits", [{"quotas": {Resource.REQUESTS: Quota(Resource.REQUESTS, Share(principal=2))}}]
+)
 async def test_one_caller_cannot_occupy_all_connections(api: Api) -> None:
     wait_id = await api.submit("alice")
     polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", "alice", wait="60")) for _ in range(2)]
@@ -109,13 +113,13 @@ async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
     probe: Any = api.dependencies.probes["plain"]
-    running = [send("alice") for _ in range(batch.MAX_PER_CALLER)]
-    await until(lambda: probe.parsed == batch.MAX_PER_CALLER)
+    running = [send("alice") for _ in range(BATCHES)]
+    await until(lambda: probe.parsed == BATCHES)
     await problem_of(await send("alice"), 429, "too-many-batches")
     other = send("bob")
-    await until(lambda: probe.parsed == batch.MAX_PER_CALLER + 1)
+    await until(lambda: probe.parsed == BATCHES + 1)
     proceed.set()
-    assert [(await task).status for task in [*running, other]] == [200] * (batch.MAX_PER_CALLER + 1)
+    assert [(await task).status for task in [*running, other]] == [200] * (BATCHES + 1)
 
 
 @pytest.mark.parametrize("guess", ["key-guess-{}", "token-{}"])
@@ -144,7 +148,7 @@ def test_addresses_of_one_network_share_a_limit() -> None:
 
 
 def test_without_authentication_there_is_no_limit() -> None:
-    limits = Throttle(requests_per_second=0.001, request_burst=1, max_concurrent=1)
+    limits = Throttle(requests_per_second=0.001, request_burst=1, quotas=ONE_REQUEST)
     with limits.request(LOOPBACK_PRINCIPAL), limits.request(LOOPBACK_PRINCIPAL):
         limits.charge(LOOPBACK_PRINCIPAL, 10_000, 0)
     with limits.request(LOOPBACK_PRINCIPAL):
@@ -158,7 +162,9 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
     monkeypatch.setattr(throttle, "monotonic", lambda: now)
     default = Settings(bind="127.0.0.1:0")
     limits = Throttle(
-        requests_per_second=default.requests_per_second, request_burst=default.request_burst, max_concurrent=1
+        requests_per_second=default.requests_per_second,
+        request_burst=default.request_burst,
+        quotas=ONE_REQUEST,
     )
     for n in range(100_000):
         now = n / 5000
@@ -167,7 +173,7 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
 
 
 def test_a_check_takes_microseconds() -> None:
-    limits = Throttle(requests_per_second=1e9, request_burst=1000, max_concurrent=10)
+    limits = Throttle(requests_per_second=1e9, request_burst=1000)
     started = time.process_time()
     for _ in range(10_000):
         with limits.request(ALICE):

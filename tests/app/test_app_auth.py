@@ -119,3 +119,12 @@ async def test_namespaces_have_the_rules_of_the_settings(store: Store) -> None:
     assert rules.allows_connection("TEAM_A_API")
     assert not rules.allows_host("example.org")
     assert (await opened(store)).namespaces.rules("team_a") is None
+
+
+async def test_an_entry_with_only_limits_says_nothing_about_what_waits_may_use(store: Store) -> None:
+    limited: Any = {"limits": {"reads_per_namespace": 8}}
+    assert (await opened(store, namespaces={"team_a": limited})).namespaces.rules("team_a") is None
+    rules = {"team_a": limited, "*": {"conn_ids": ["all"]}}
+    allowed = (await opened(store, namespaces=rules)).namespaces.rules("team_a")
+    assert allowed is not None
+    assert allowed.allows_connection("all")

@@ -61,7 +61,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "over-capacity": ProblemKind(429, "The daemon holds as many waits as its capacity allows", 5),
     "too-many-long-polls": ProblemKind(429, "Too many long-polls are open", 1),
     "too-many-batches": ProblemKind(429, "Too many batches are in progress", 1),
-    "too-many-lists": ProblemKind(429, "The caller reads too many lists at the same time", 1),
+    "too-many-lists": ProblemKind(429, "Too many lists are read at the same time", 1),
     "too-many-readers": ProblemKind(429, "Too many readers follow the events", 5),
     "headers-too-large": ProblemKind(431, "The request line or the headers are too long"),
     "internal-error": ProblemKind(500, "The daemon failed to handle the request"),

@@ -96,7 +96,7 @@ def route_table(dependencies: ApiDependencies, docs: DocsHandlers) -> Sequence[A
     """Builds the handlers over `dependencies`; returns every route, those of `docs` included."""
     submissions = Submissions(dependencies)
     admission = Admission(dependencies.poking)
-    lists = Lists()
+    lists = Lists(dependencies.throttle)
     costs = CostHandlers(dependencies, lists)
     waits = WaitHandlers(dependencies, submissions, admission, costs, lists)
     return (

@@ -58,7 +58,11 @@ async def open_guard(settings: Settings, store: KeyStore, egress: EgressGuard) -
     )
     await keyring.open()
     namespaces = Namespaces(
-        {name: NamespaceRules(**rules.model_dump()) for name, rules in settings.namespaces.items()}
+        {
+            name: NamespaceRules(entry.conn_ids, entry.sink_hosts, entry.dag_ids)
+            for name, entry in settings.namespaces.items()
+            if entry.has_rules
+        }
     )
     async with AsyncExitStack() as stack:
         authenticator: Authenticator | None = None

@@ -1,7 +1,6 @@
 """One daemon: the engine with the HTTP API in front of it, from start to drain."""
 
 import os
-import resource
 import signal
 
 import anyio
@@ -10,10 +9,11 @@ from aiohttp import web
 from sqlalchemy.engine import make_url
 
 from waitd import __build__, __version__
-from waitd.api import ApiDependencies, ApiRunner, Certificate, Limits, Throttle, TlsSite, build_application
+from waitd.api import ApiDependencies, ApiRunner, Certificate, Limits, TlsSite, build_application
 from waitd.app.adapters import Adapters
 from waitd.app.auth import ApiGuard
 from waitd.app.engine import Engine
+from waitd.app.limits import build_throttle, connection_limit
 from waitd.core.errors import StoreUnusable
 from waitd.settings import Settings
 
@@ -51,11 +51,7 @@ class Daemon:
                 namespaces=guard.namespaces,
                 now=engine.clock.now,
                 meter=engine.meter,
-                throttle=Throttle(
-                    requests_per_second=settings.requests_per_second,
-                    request_burst=settings.request_burst,
-                    max_concurrent=settings.max_connections // 2,
-                ),
+                throttle=build_throttle(settings, engine.instruments),
                 open_metrics=settings.open_metrics,
             )
         )
@@ -110,12 +106,10 @@ class Daemon:
 
     async def _listen(self) -> web.AppRunner:
         settings = self._settings
-        file_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         runner = ApiRunner(
             self.application,
             instruments=self.engine.instruments,
-            # With all of them open, half of the descriptors are left for everything else.
-            max_connections=min(settings.max_connections, file_limit // 2),
+            max_connections=connection_limit(settings),
         )
         await runner.setup()
         await self._build_site(runner).start()

@@ -63,7 +63,7 @@ class Engine(StoreListener):
         )
         signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
         self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe}
-        self.long_polls = LongPolls(settings.max_long_polls)
+        self.long_polls = LongPolls()
         self.feed = EventFeed()
         self.wait_counts = WaitCounts(instruments)
         self.submitter = Submitter(

@@ -12,8 +12,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from waitd.core.auth.namespaces import OTHER_NAMESPACES
 from waitd.core.waits.delivery import RETRY_DELAYS
 from waitd.settings.cost import CostSettings
+from waitd.settings.limits import LimitSettings
 from waitd.settings.types import (
     DAY,
     Audience,
@@ -228,7 +230,17 @@ class Settings(BaseSettings):
         ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret"),
         description="Header names (with *) that a wait must not have: secrets belong to a connection.",
     )
-    max_long_polls: int = Field(1000, ge=0, description="The most open GET requests with `?wait=`.")
+    max_long_polls: int = Field(
+        2000,
+        ge=0,
+        description="The most open GET requests with `?wait=`; at most half of the connections.",
+    )
+    max_event_streams: int = Field(
+        320, ge=0, description="The most open event streams; at most a quarter of the connections."
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings, description="What each namespace and each of its callers may hold."
+    )
     max_connections: int = Field(
         4096,
         ge=16,
@@ -258,6 +270,11 @@ class Settings(BaseSettings):
             if old in values:
                 raise ValueError(f"the setting {old} is now {new}; rename it in the settings file")
         return values
+
+    def limits_of(self, namespace: str) -> LimitSettings:
+        """The limits of a namespace: its own, those of `*`, and the general ones."""
+        entry = self.namespaces.get(namespace) or self.namespaces.get(OTHER_NAMESPACES)
+        return self.limits if entry is None else self.limits.overridden(entry.limits)
 
     @property
     def authenticates(self) -> bool:

@@ -10,6 +10,7 @@ from waitd.core.auth.namespaces import OTHER_NAMESPACES
 from waitd.core.auth.principal import check_namespace
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import is_loopback, parse_egress_rule
+from waitd.settings.limits import LimitSettings
 
 DAY = 86_400.0
 ResolverName = Literal["environment", "file", "directory", "vault", "aws_secrets_manager"]
@@ -33,13 +34,24 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 
 class NamespaceSettings(BaseModel):
-    """What the waits of one namespace may use: patterns with `*`. A missing list allows nothing."""
+    """What the waits of one namespace may use: patterns with `*`. A missing list allows nothing.
+
+    An entry with nothing but `limits` says nothing about what they may use.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     conn_ids: Names = Field((), description="Connections of waits and sinks.")
     sink_hosts: Names = Field((), description="Hosts that a sink names itself.")
     dag_ids: Names = Field((), description="DAGs to which a sink delivers.")
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings, description="Limits that differ from the general ones."
+    )
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the entry says what the waits may use."""
+        return self.model_fields_set != {"limits"}
 
 
 def _check_bind(value: str) -> str:

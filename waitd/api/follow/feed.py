@@ -6,10 +6,6 @@ from contextlib import contextmanager
 
 import anyio
 
-from waitd.api.problems import refusal
-
-#: How many readers may follow at the same time.
-MAX_READERS = 100
 #: A reader that is this many outcomes behind is disconnected; it can resume at its own pace.
 MAX_BEHIND = 1000
 #: How often a quiet stream gets a comment, and how long a reader may leave data unread, in seconds.
@@ -38,10 +34,9 @@ class EventReader:
 
 
 class EventFeed:
-    """The readers, bounded in number. Not thread-safe."""
+    """The readers. Not thread-safe."""
 
-    def __init__(self, max_readers: int = MAX_READERS, heartbeat: float = HEARTBEAT_SECONDS) -> None:
-        self._limit = max_readers
+    def __init__(self, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._readers: set[EventReader] = set()
         self.heartbeat = heartbeat
         self.draining = False
@@ -51,13 +46,7 @@ class EventFeed:
 
     @contextmanager
     def reader(self, position: int) -> Iterator[EventReader]:
-        """Registers a reader while the block runs; it misses no outcome from here on.
-
-        Raises:
-            ProblemError: 429, there are too many readers.
-        """
-        if len(self._readers) >= self._limit:
-            raise refusal("too-many-readers", f"{self._limit} readers follow already; come back later")
+        """Registers a reader while the block runs; it misses no outcome from here on."""
         reader = EventReader(position)
         self._readers.add(reader)
         try:

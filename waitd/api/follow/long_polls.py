@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-from waitd.api.problems import refusal
-
 
 class LongPolls:
-    """The open long-polls, bounded in number. Not thread-safe."""
+    """The open long-polls. Not thread-safe."""
 
-    def __init__(self, max_long_polls: int) -> None:
-        self._limit = max_long_polls
+    def __init__(self) -> None:
         self._open = 0
         self._draining = False
         #: By wait id. An entry lasts as long as a caller waits for its event.
@@ -26,15 +23,7 @@ class LongPolls:
         """Watches a wait while the block runs; the event is set by its outcome or a drain.
 
         Read the state of the wait inside the block, so that no outcome is missed.
-
-        Raises:
-            ProblemError: 429, there are too many long-polls.
         """
-        if self._open >= self._limit:
-            raise refusal(
-                "too-many-long-polls",
-                f"{self._limit} long-polls are open; send it again later, or without `wait`",
-            )
         ended = self._watched.setdefault(wait_id, asyncio.Event())
         if self._draining:
             ended.set()

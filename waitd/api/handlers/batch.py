@@ -1,7 +1,6 @@
 """`POST /v1/waits:batch`: many waits in one durable commit, and an answer per line, in order."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from waitd.api.server.loopback_guard import NDJSON
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
-from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
+from waitd.core.auth.quotas import Resource
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
@@ -28,8 +27,6 @@ from waitd.ports import IdempotentSubmit, Inserted
 MAX_RUNNING = 8
 #: How many more batches may wait for that.
 MAX_QUEUED = 64
-#: How many running and queued batches one authenticated caller may have.
-MAX_PER_CALLER = MAX_RUNNING // 2
 #: After how many lines the batch checks whether to yield to the event loop.
 LINES_PER_CHECK = 8
 
@@ -60,7 +57,6 @@ class BatchHandlers:
         self._admission = admission
         self._running = asyncio.Semaphore(MAX_RUNNING)
         self._queued = 0
-        self._by_caller: Counter[str] = Counter()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answers 200 with one line per line; with any other status, nothing was stored."""
@@ -69,7 +65,11 @@ class BatchHandlers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        async with self._slot(request[PRINCIPAL]):
+        with self._dependencies.throttle.hold(Resource.BATCHES, request[PRINCIPAL]):
+            return await self._submit(request)
+
+    async def _submit(self, request: web.Request) -> web.StreamResponse:
+        async with self._slot():
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._dependencies.health)
@@ -78,25 +78,12 @@ class BatchHandlers:
         return web.Response(body=body, headers={"Content-Type": NDJSON})
 
     @asynccontextmanager
-    async def _slot(self, principal: Principal) -> AsyncIterator[None]:
-        """Waits for one of the running batches to finish; one caller cannot occupy all slots.
+    async def _slot(self) -> AsyncIterator[None]:
+        """Waits for one of the running batches to finish.
 
         Raises:
             ProblemError: 429, too many batches are running and queued.
         """
-        if principal is not LOOPBACK_PRINCIPAL and self._by_caller[principal.name] >= MAX_PER_CALLER:
-            raise refusal(
-                "too-many-batches", f"you have {MAX_PER_CALLER} batches in progress; nothing was stored"
-            )
-        self._by_caller[principal.name] += 1
-        try:
-            async with self._any_slot():
-                yield
-        finally:
-            self._by_caller -= Counter([principal.name])  # a count of zero is deleted
-
-    @asynccontextmanager
-    async def _any_slot(self) -> AsyncIterator[None]:
         if self._queued >= MAX_QUEUED:
             raise refusal("too-many-batches", "nothing was stored; send it again")
         self._queued += 1

@@ -16,6 +16,7 @@ from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
+from waitd.core.auth.quotas import Resource
 from waitd.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
 
@@ -47,11 +48,15 @@ class EventHandlers:
         add_answer_headers(response)
         if request.method == "HEAD":
             return response
-        with self._dependencies.feed.reader(position) as reader:
+        dependencies = self._dependencies
+        with (
+            dependencies.throttle.hold(Resource.EVENT_STREAMS, request[PRINCIPAL]),
+            dependencies.feed.reader(position) as reader,
+        ):
             await response.prepare(request)
-            stream = _Stream(request, response, reader, self._dependencies.feed, ids)
+            stream = _Stream(request, response, reader, dependencies.feed, ids)
             await stream.send(await self._greeting(position, ids))
-            await _follow(stream, self._dependencies.store, namespace)
+            await _follow(stream, dependencies.store, namespace)
         return response
 
     async def _position(self, request: web.Request, ids: EventIds) -> int:

@@ -1,8 +1,7 @@
 """Lists: read from the store in small parts, and sent item by item within a budget of bytes."""
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +11,12 @@ from aiohttp import hdrs, web
 
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
-from waitd.api.problems import classify_error, refusal
+from waitd.api.problems import classify_error
 from waitd.api.server.bodies import Turns, json_response
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.server.loopback_guard import JSON
+from waitd.api.server.throttle import Throttle
+from waitd.core.auth.quotas import Resource
 
 #: A page ends after the item that reaches this size, in bytes, even if its `limit` allows more.
 PAGE_BYTES = 4 * 1024 * 1024
@@ -28,8 +29,6 @@ MAX_PART = 250
 SENT_BYTES = 64 * 1024
 #: How long a client may take to read a list, in seconds.
 LIST_SECONDS = 60.0
-#: How many lists one caller may read at the same time.
-MAX_LISTS = 4
 
 Item = TypeVar("Item")
 
@@ -84,10 +83,10 @@ class Page(Generic[Item]):
 
 
 class Lists:
-    """Sends lists, and bounds how many one caller reads at the same time."""
+    """Sends lists, each within the shares of its caller."""
 
-    def __init__(self) -> None:
-        self._reading: Counter[str] = Counter()
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
 
     async def send_page(self, request: web.Request, name: str, page: Page[Any]) -> web.StreamResponse:
         """Answers with a page: `{<name>: […], "next_page_token": …}`."""
@@ -104,21 +103,11 @@ class Lists:
         """Answers with `head`, the items with commas between them, and `end`.
 
         Raises:
-            ProblemError: 429, the caller reads too many lists.
+            ProblemError: 429, the caller or its namespace reads too many lists.
         """
-        with self._slot(request[PRINCIPAL].name):
+        with self._throttle.hold(Resource.READS, request[PRINCIPAL]):
             async with aclosing(items):
                 return await _Answer(request, head).send(items, end)
-
-    @contextmanager
-    def _slot(self, caller: str) -> Iterator[None]:
-        if self._reading[caller] >= MAX_LISTS:
-            raise refusal("too-many-lists", f"you read {MAX_LISTS} lists already; finish reading one")
-        self._reading[caller] += 1
-        try:
-            yield
-        finally:
-            self._reading -= Counter([caller])  # a count of zero is deleted
 
 
 class _Answer:

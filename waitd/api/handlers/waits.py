@@ -19,6 +19,7 @@ from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.idempotency import check_key
 from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
 from waitd.api.views import pokes_view, progress_of, unreadable_view, wait_view
+from waitd.core.auth.quotas import Resource
 from waitd.core.errors import Conflict, InvalidInput, Unreadable
 from waitd.core.waits.audit import Caller, build_audit_entry
 from waitd.core.waits.step import cancelled_outcome
@@ -96,17 +97,18 @@ class WaitHandlers:
         """`GET /v1/waits/{id}`; with `?wait=`, once the wait has ended or that time is over."""
         wait_id, namespace = queries.wait_id(request), request[PRINCIPAL].visible_namespace
         try:
-            return self._answer(await self._shown(wait_id, namespace, queries.long_poll_seconds(request)))
+            if seconds := queries.long_poll_seconds(request):
+                with self._dependencies.throttle.hold(Resource.LONG_POLLS, request[PRINCIPAL]):
+                    return self._answer(await self._ended(wait_id, namespace, seconds))
+            return self._answer(await self._dependencies.store.get(wait_id, namespace))
         except Unreadable as error:
             unreadable = await self._dependencies.store.get_unreadable(wait_id, namespace)
             if unreadable is None:  # it was mended or deleted just now
                 raise Conflict(f"{error}; ask again") from None
             return json_response(unreadable_view(unreadable))
 
-    async def _shown(self, wait_id: WaitId, namespace: str | None, seconds: float) -> StoredWait:
-        """Returns a wait; with `seconds`, once it has ended or that time is over."""
-        if not seconds:
-            return await self._dependencies.store.get(wait_id, namespace)
+    async def _ended(self, wait_id: WaitId, namespace: str | None, seconds: float) -> StoredWait:
+        """Returns a wait once it has ended, or after `seconds`."""
         with self._dependencies.long_polls.watch(wait_id) as ended:
             wait = await self._dependencies.store.get(wait_id, namespace)
             if wait.state is WaitState.WAITING:

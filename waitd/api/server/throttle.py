@@ -1,36 +1,79 @@
-"""Limits per caller: requests a second, concurrent requests, and failed authentications.
+"""Limits per caller: requests a second, what it holds at a time, and failed authentications.
 
-A caller on loopback without authentication is this machine itself, and is not limited.
+A caller on loopback without authentication is this machine itself; what it may hold is limited only
+to protect the daemon.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
+from typing import NamedTuple
 
-from waitd.api.problems import refusal
+from waitd.api.problems import ProblemError, refusal
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
+from waitd.core.auth.quotas import Exceeded, Quota, Resource
 from waitd.core.auth.rate_limit import RateLimiter
+from waitd.metrics import Instruments
 from waitd.models import MAX_BODY
 
 #: How many failed authentications an address may have in a burst, and how many more a second.
 FAILURES = 20
 FAILURES_PER_SECOND = 1.0
+#: How many namespaces the metric of refusals names; the rest are counted as `(other)`.
+MAX_NAMED = 100
+
+
+class _Refusal(NamedTuple):
+    """How a caller is refused that may hold no more of a resource.
+
+    `problem`: the kind of the problem.
+    """
+
+    problem: str
+    noun: str
+    advice: str
+
+
+_REFUSALS: Mapping[Resource, _Refusal] = {
+    Resource.REQUESTS: _Refusal("too-many-requests", "concurrent requests", "wait for one to finish"),
+    Resource.EVENT_STREAMS: _Refusal("too-many-readers", "open event streams", "close one"),
+    Resource.LONG_POLLS: _Refusal(
+        "too-many-long-polls", "open long-polls", "send it again later, or without `wait`"
+    ),
+    Resource.READS: _Refusal("too-many-lists", "lists in progress", "finish reading one"),
+    Resource.BATCHES: _Refusal(
+        "too-many-batches", "batches in progress", "nothing was stored; send it again later"
+    ),
+}
 
 
 class Throttle:
     """Refuses callers that are over their limits. Keeps its counts in memory; not thread-safe."""
 
     def __init__(
-        self, *, requests_per_second: float = 0.0, request_burst: int = 1, max_concurrent: int = 0
+        self,
+        *,
+        requests_per_second: float = 0.0,
+        request_burst: int = 1,
+        quotas: Mapping[Resource, Quota] | None = None,
+        instruments: Instruments | None = None,
     ) -> None:
-        """`requests_per_second` and `max_concurrent` apply to each caller; 0 means no limit."""
+        """Sets the limits.
+
+        Args:
+            requests_per_second: of each caller; 0: no limit.
+            request_burst: the most requests at once after a pause.
+            quotas: what callers may hold; the default applies to resources that are missing.
+            instruments: count the refusals.
+        """
         self._requests = RateLimiter(requests_per_second, request_burst) if requests_per_second else None
-        self._max_concurrent = max_concurrent or math.inf
-        self._running: Counter[str] = Counter()
+        self._quotas = {resource: Quota(resource) for resource in Resource} | dict(quotas or {})
+        self._running = self._quotas[Resource.REQUESTS]
         self._failures = RateLimiter(FAILURES_PER_SECOND, FAILURES)
+        self._refused = instruments.limits_exceeded if instruments else None
+        self._named: set[str] = set()
 
     @contextmanager
     def request(self, principal: Principal) -> Iterator[None]:
@@ -42,15 +85,30 @@ class Throttle:
         if principal is LOOPBACK_PRINCIPAL:
             yield
             return
-        name = principal.name
-        self._check(name)
-        self._running[name] += 1
+        if exceeded := self._running.exceeded(principal):
+            raise self._refusal(Resource.REQUESTS, principal, exceeded)
+        self._check_rate(principal)
+        self._running.add(principal)
         try:
             yield
         finally:
-            self._running[name] -= 1
-            if not self._running[name]:
-                del self._running[name]
+            self._running.remove(principal)
+
+    @contextmanager
+    def hold(self, resource: Resource, principal: Principal) -> Iterator[None]:
+        """Counts what a request of the caller holds besides while the block runs.
+
+        Raises:
+            ProblemError: 429 with Retry-After.
+        """
+        quota = self._quotas[resource]
+        if exceeded := quota.exceeded(principal):
+            raise self._refusal(resource, principal, exceeded)
+        quota.add(principal)
+        try:
+            yield
+        finally:
+            quota.remove(principal)
 
     def charge(self, principal: Principal, lines: int, size: int) -> None:
         """Counts a batch as the requests that it replaces; later requests have to wait for it."""
@@ -75,23 +133,35 @@ class Throttle:
         self.check_address(remote)
         self._failures.consume(_network(remote), monotonic())
 
-    def _check(self, name: str) -> None:
-        if self._running[name] >= self._max_concurrent:
-            raise refusal(
-                "too-many-requests",
-                f"you have {self._max_concurrent} concurrent requests; wait for one to finish",
-                headers=_retry_after(1.0),
-            )
+    def _check_rate(self, principal: Principal) -> None:
         if self._requests is None:
             return
         now = monotonic()
-        if seconds := self._requests.delay(name, now):
+        if seconds := self._requests.delay(principal.name, now):
+            self._count(principal, "requests_per_second")
             raise refusal(
                 "too-many-requests",
                 "more requests a second than the setting requests_per_second; a batch counts its lines",
                 headers=_retry_after(seconds),
             )
-        self._requests.consume(name, now)
+        self._requests.consume(principal.name, now)
+
+    def _refusal(self, resource: Resource, principal: Principal, exceeded: Exceeded) -> ProblemError:
+        self._count(principal, exceeded.limit)
+        problem, noun, advice = _REFUSALS[resource]
+        held = f"{exceeded.holder} may have {exceeded.most:.0f} {noun} (the limit {exceeded.limit})"
+        return refusal(problem, f"{held}; {advice}", headers=_retry_after(1.0))
+
+    def _count(self, principal: Principal, limit: str) -> None:
+        if self._refused is None:
+            return
+        namespace = principal.namespace
+        if namespace not in self._named:
+            if len(self._named) >= MAX_NAMED:
+                namespace = "(other)"
+            else:
+                self._named.add(namespace)
+        self._refused.labels(namespace, limit).inc()
 
 
 def _retry_after(seconds: float) -> dict[str, str]:
