@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
-from dnslib import AAAA, CLASS, CNAME, QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import AAAA, CLASS, CNAME, QTYPE, RCODE, RR, SOA, A, DNSRecord
 
 #: The longest answer over UDP; a longer one is truncated.
 MAX_UDP = 512
@@ -22,6 +22,7 @@ class NameServer:
         ttl: the TTL of every record, in seconds.
         codes: the response codes of names, such as `SERVFAIL`; by name, or name and type.
         hung: the suffixes of names for which nothing is answered.
+        code: the response code of every other name.
         queries: how often each name was asked for, by name and type.
         over_tcp: how many queries came by TCP.
     """
@@ -30,6 +31,7 @@ class NameServer:
     ttl: int = 60
     codes: dict[str, str] = field(default_factory=dict)
     hung: tuple[str, ...] = ()
+    code: str = ""
     queries: Counter[str] = field(default_factory=Counter)
     over_tcp: int = 0
     port: int = 0
@@ -45,14 +47,15 @@ class NameServer:
         name, kind = str(query.q.qname).rstrip(".").lower(), QTYPE[query.q.qtype]
         self.queries[name] += 1
         self.queries[f"{name} {kind}"] += 1
-        if name.endswith(self.hung) and self.hung:
+        if name.endswith(self.hung):
             return None
         reply = query.reply()
-        code = self.codes.get(f"{name} {kind}", self.codes.get(name, ""))
+        code = self.codes.get(f"{name} {kind}", self.codes.get(name, self.code))
         if code:
             reply.header.rcode = getattr(RCODE, code)
         elif name not in self.records:
             reply.header.rcode = RCODE.NXDOMAIN
+            reply.add_auth(RR(".", QTYPE.SOA, CLASS.IN, 3600, SOA(times=(1, 60, 60, 60, 3600))))
         else:
             self._add(reply, name, kind)
         return reply

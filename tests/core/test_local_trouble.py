@@ -11,6 +11,7 @@ from waitd.core.local_trouble import (
     LASTING_SECONDS,
     NAME_SERVERS_SILENT,
     NETWORK_UNREACHABLE,
+    NO_FREE_ADDRESS,
     QUIET_SECONDS,
     SUSPECT_SECONDS,
     LocalTrouble,
@@ -19,6 +20,8 @@ from waitd.core.local_trouble import (
 )
 from waitd.core.waits.verdict import Pending, Unreachable
 from waitd.core.waits.wait import EMPTY_PROGRESS, record_local, record_verdict
+from waitd.outgoing import NameUnanswered
+from waitd.probes.transport import errors
 
 KEY = ConnectionKey("x", 80, False, True, None, None, None)
 
@@ -64,7 +67,20 @@ def test_a_silent_name_server_and_an_unreachable_network_are_suspect() -> None:
     assert suspect_verdict(silent) is NAME_SERVERS_SILENT
     assert suspect_verdict(unknown) is None
     assert suspect_verdict(connect_error(errno.ENETUNREACH)) is NETWORK_UNREACHABLE
+    assert suspect_verdict(connect_error(errno.EADDRNOTAVAIL)) is NO_FREE_ADDRESS
     assert suspect_verdict(connect_error(errno.EHOSTUNREACH)) is None
+    unanswered = aiohttp.ClientConnectorDNSError(KEY, NameUnanswered())
+    assert suspect_verdict(unanswered) is None, "the name servers answer about others"
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_an_unreachable_network_is_suspect_only_on_a_machine_without_any_route(
+    monkeypatch: pytest.MonkeyPatch, routed: bool
+) -> None:
+    monkeypatch.setattr(errors, "has_any_route", lambda: routed)
+    verdict = errors.classify_error(connect_error(errno.ENETUNREACH))
+    assert verdict.reason == "no_route"
+    assert (verdict is NETWORK_UNREACHABLE) is not routed
 
 
 def test_what_several_origins_meet_while_none_is_reached_is_own() -> None:

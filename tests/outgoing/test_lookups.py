@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 from name_server import NameServer, name_server
 
 from waitd.outgoing import CaresLookup, LookupFailed, NameNotFound, SystemLookup, lookups
-from waitd.outgoing.lookups import MAX_ADDRESSES
+from waitd.outgoing.lookups import MAX_ADDRESSES, NEGATIVE_TTL
+from waitd.outgoing.names import RETRY_SECONDS
 
 
 @asynccontextmanager
@@ -110,6 +111,38 @@ async def test_a_malformed_name_does_not_exist(server: NameServer, host: str) ->
         with pytest.raises(NameNotFound):
             await lookup.find(host)
     assert not server.queries
+
+
+async def test_a_name_that_appears_is_found_soon_whatever_the_zone_says(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "NEGATIVE_TTL", 0.0)
+    async with cares(server) as lookup:
+        with pytest.raises(NameNotFound):
+            await lookup.find("new.example")
+        server.records = {"new.example": ["127.0.0.5"]}
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(NameNotFound):
+                    assert await addresses(lookup, "new.example") == ["127.0.0.5"]
+                    break
+
+
+def test_c_ares_forgets_before_a_name_is_looked_up_again() -> None:
+    assert NEGATIVE_TTL < RETRY_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("code", "hung", "answers"),
+    [("", "", True), ("REFUSED", "", True), ("SERVFAIL", "", False), ("", "d", False)],
+)
+async def test_whether_the_name_servers_answer_at_all(
+    server: NameServer, code: str, hung: str, answers: bool
+) -> None:
+    async with cares(server, tries=1, timeout=0.2) as lookup:
+        assert await lookup.servers_answer()  # is not remembered
+        server.code, server.hung = code, (hung,) if hung else ()
+        assert await lookup.servers_answer() is answers
 
 
 async def test_a_hung_name_fails_by_itself(server: NameServer) -> None:

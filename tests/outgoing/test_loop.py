@@ -28,6 +28,9 @@ class TableLookup:
             raise NameNotFound
         return Answer([(socket.AF_INET, "127.0.0.9"), (socket.AF_INET, "127.0.0.1")], 60)
 
+    async def servers_answer(self) -> bool:
+        return True
+
     def has_changed(self) -> bool:
         return False
 

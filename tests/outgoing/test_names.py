@@ -21,6 +21,7 @@ class FakeLookup:
 
     answer: Answer | Exception
     limit: int = 100
+    servers: bool = False
     changed: bool = False
     asked: Counter[str] = field(default_factory=Counter)
     open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -32,6 +33,10 @@ class FakeLookup:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def servers_answer(self) -> bool:
+        self.asked["servers"] += 1
+        return self.servers
 
     def has_changed(self) -> bool:
         changed, self.changed = self.changed, False
@@ -118,6 +123,21 @@ async def test_a_failure_is_remembered_shortly(setup: Setup, error: Exception, r
     assert await setup.resolve() == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize(("servers", "number"), [(True, socket.EAI_FAIL), (False, socket.EAI_AGAIN)])
+async def test_a_name_is_to_blame_if_the_servers_answer_about_others(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, servers: bool, number: int
+) -> None:
+    monkeypatch.setattr(names_module, "LOOKUP_SECONDS", 0.05)
+    setup.lookup.servers, setup.lookup.answer = servers, LookupFailed()
+    for host in ("fails.example", "fails.example", "hangs.example"):
+        if host == "hangs.example":
+            setup.lookup.open.clear()
+        with pytest.raises(LookupFailed) as raised:
+            await setup.resolve(host)
+        assert raised.value.errno == number
+    assert setup.lookup.asked["servers"] == 1
+
+
 async def test_the_last_answer_is_used_on_while_look_ups_fail(setup: Setup) -> None:
     await setup.resolve()
     setup.lookup.answer = LookupFailed("planted")
@@ -151,7 +171,7 @@ async def test_a_look_up_that_hangs_ends_in_time(setup: Setup, monkeypatch: pyte
     assert await setup.resolve("known.example") == ["127.0.0.1"]  # the last answer
     with pytest.raises(LookupFailed):
         await setup.resolve()
-    assert setup.lookup.asked == {"known.example": 2, "x.example": 1}  # it still looks
+    assert setup.lookup.asked == {"known.example": 2, "x.example": 1, "servers": 2}  # it still looks
 
 
 async def test_look_ups_of_unknown_names_are_limited(setup: Setup) -> None:

@@ -24,9 +24,11 @@ _BY_NUMBER = {
 _NO_THREAD = "no thread can be started"
 #: Verdicts that are the daemon's own trouble if they meet several origins and nothing else works.
 NETWORK_UNREACHABLE = Unreachable("no_route", "The network cannot be reached.")
+NO_FREE_ADDRESS = Unreachable("no_route", "No local port or address is free for the connection.")
 NAME_SERVERS_SILENT = Unreachable("dns", "The name servers gave no answer.")
 _SUSPECT = {
     NETWORK_UNREACHABLE: "the network cannot be reached",
+    NO_FREE_ADDRESS: "no local port is free",
     NAME_SERVERS_SILENT: "the name servers give no answer",
 }
 #: How many origins must fail in this way, and for how long that is remembered, in seconds.
@@ -57,12 +59,10 @@ def suspect_verdict(error: BaseException) -> Unreachable | None:
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror):
             return NAME_SERVERS_SILENT if cause.errno == socket.EAI_AGAIN else None
-        if isinstance(cause, OSError) and cause.errno in {
-            errno.ENETUNREACH,
-            errno.ENETDOWN,
-            errno.EADDRNOTAVAIL,
-        }:
+        if isinstance(cause, OSError) and cause.errno in {errno.ENETUNREACH, errno.ENETDOWN}:
             return NETWORK_UNREACHABLE
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRNOTAVAIL:
+            return NO_FREE_ADDRESS
     return None
 
 

@@ -20,9 +20,9 @@ from waitd.outgoing.errors import (
     find_address_refused,
 )
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
-from waitd.outgoing.lookups import CaresLookup, SystemLookup
+from waitd.outgoing.lookups import CaresLookup, SystemLookup, has_any_route
 from waitd.outgoing.loop import NamesLoop
-from waitd.outgoing.names import Lookup, LookupFailed, NameNotFound, Names
+from waitd.outgoing.names import Lookup, LookupFailed, NameNotFound, Names, NameUnanswered
 
 __all__ = [
     "AddressRefused",
@@ -36,6 +36,7 @@ __all__ = [
     "Lookup",
     "LookupFailed",
     "NameNotFound",
+    "NameUnanswered",
     "Names",
     "NamesLoop",
     "ServiceClient",
@@ -43,5 +44,6 @@ __all__ = [
     "describe_error",
     "drain_body",
     "find_address_refused",
+    "has_any_route",
     "read_body",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiodns
 import pycares
@@ -26,8 +27,22 @@ MAX_ADDRESSES = 8
 TRIES = 5
 #: How long an answer of `getaddrinfo`, which names no TTL, holds, in seconds.
 SYSTEM_TTL = 10.0
+#: How long c-ares may remember that a name does not exist, in seconds: less than `RETRY_SECONDS`.
+NEGATIVE_TTL = 2.5
 #: What says that a name does not exist. An empty answer does not: the other family may have failed.
 _NOT_FOUND = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_EBADNAME})
+
+
+#: Answers of a name server without an address. SERVFAIL is none: those that it asks are silent.
+_ANSWERED = frozenset(
+    {
+        aiodns.error.ARES_ENOTFOUND,
+        aiodns.error.ARES_ENODATA,
+        aiodns.error.ARES_EREFUSED,
+        aiodns.error.ARES_ENOTIMP,
+        aiodns.error.ARES_EFORMERR,
+    }
+)
 
 
 class ConfigurationWatch:
@@ -62,6 +77,8 @@ class CaresLookup:
     """
 
     limit = 2000
+    _resolver: aiodns.DNSResolver | None = None
+    _forgetting: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -81,16 +98,14 @@ class CaresLookup:
         self._options = {} if options is None else options
         self._hosts = hosts
         self._watch = ConfigurationWatch(resolv_conf, hosts)
-        self._resolver: aiodns.DNSResolver | None = None
 
     async def find(self, host: str) -> Answer:
         """See `Lookup`."""
         try:
-            if self._resolver is None:
-                self._resolver = aiodns.DNSResolver(**{"tries": TRIES} | self._options)
-            resolver = self._resolver  # stays open until this look-up ends, even if another replaces it
+            resolver = self._open()  # stays open until this look-up ends, even if another replaces it
             result = await resolver.getaddrinfo(host, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
+            self._forget_soon()
             raise (NameNotFound if error.args[0] in _NOT_FOUND else LookupFailed)(error.args[1]) from None
         except (ValueError, UnicodeError):
             raise NameNotFound("the host name is malformed") from None
@@ -105,6 +120,34 @@ class CaresLookup:
             raise LookupFailed("the host name has no address")
         ttls = [node.ttl for node in result.nodes] + [alias.ttl for alias in result.cnames]
         return Answer(addresses, min(ttls))
+
+    def _open(self) -> aiodns.DNSResolver:
+        if self._resolver is None:
+            self._resolver = aiodns.DNSResolver(**{"tries": TRIES} | self._options)
+        return self._resolver
+
+    def _forget_soon(self) -> None:
+        """Empties the cache of c-ares soon: it keeps negative answers for up to an hour."""
+        if self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(NEGATIVE_TTL, self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting = None
+        if self._resolver is not None:
+            self._resolver._channel.reinit()  # noqa: SLF001 - aiodns does not pass it on
+
+    async def servers_answer(self) -> bool:
+        """See `Lookup`. Each question is about a new name, which no cache knows.
+
+        Servers know without others that nothing exists below `invalid` (RFC 6761).
+        """
+        try:
+            await self._open().query_dns(f"{uuid4().hex}.invalid", "A")
+        except aiodns.error.DNSError as error:
+            return error.args[0] in _ANSWERED
+        except (pycares.AresError, OSError):
+            return False
+        return True
 
     def _has_ipv6(self, host: str) -> bool:
         """Whether the hosts file has the name for `::1`; if not, c-ares adds it for localhost."""
@@ -125,6 +168,8 @@ class CaresLookup:
 
     async def close(self) -> None:
         """See `Lookup`."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         if self._resolver is not None:
             await self._resolver.close()
             self._resolver = None
@@ -174,6 +219,14 @@ class SystemLookup:
         """See `Lookup`."""
         return self._watch.has_changed()
 
+    async def servers_answer(self) -> bool:
+        """See `Lookup`."""
+        cares = CaresLookup()
+        try:
+            return await cares.servers_answer()
+        finally:
+            await cares.close()
+
     async def close(self) -> None:
         """See `Lookup`. A thread that hangs ends with the process."""
 
@@ -209,6 +262,11 @@ def _usable(addresses: Iterable[tuple[socket.AddressFamily, str]]) -> Addresses:
     """Those to which this machine has a route; all if it has none, so that the error says so."""
     limited = _limited(addresses)
     return [(family, address) for family, address in limited if _has_route(family, address)] or limited
+
+
+def has_any_route() -> bool:
+    """Whether this machine has a route to any other network: to addresses of documentation."""
+    return _has_route(socket.AF_INET, "192.0.2.1") or _has_route(socket.AF_INET6, "2001:db8::1")
 
 
 def _has_route(family: socket.AddressFamily, address: str) -> bool:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -27,6 +27,8 @@ MAX_STALE = 3600.0
 LOOKUP_SECONDS = 5.0
 #: How long they wait if there is an answer past its TTL (RFC 8767 names 1.8), in seconds.
 STALE_AFTER = 1.8
+#: How long name servers have to answer when it is checked whether they answer at all, in seconds.
+SERVERS_SECONDS = 1.0
 #: How often the files that configure look-ups are checked for changes, in seconds.
 CHECK_SECONDS = 2.0
 #: The most names that are cached.
@@ -48,6 +50,14 @@ class LookupFailed(socket.gaierror):
 
     def __init__(self, message: str = "the host name could not be looked up") -> None:
         super().__init__(socket.EAI_AGAIN, message)
+
+
+class NameUnanswered(LookupFailed):
+    """No name server gave an address of this name, but they answer about others."""
+
+    def __init__(self, message: str = "the name servers answer, but not about this host name") -> None:
+        super().__init__(message)
+        self.errno = socket.EAI_FAIL
 
 
 class Answer(NamedTuple):
@@ -73,6 +83,9 @@ class Lookup(Protocol):
             NameNotFound: there is no such name.
             LookupFailed: no name server answers now.
         """
+
+    async def servers_answer(self) -> bool:
+        """Whether the name servers answer at all; takes as long as it takes."""
 
     def has_changed(self) -> bool:
         """Whether the files that configure look-ups changed since the last call."""
@@ -124,8 +137,11 @@ class Names(AbstractResolver):
         self._names: BoundedDict[str, CachedName] = BoundedDict(MAX_NAMES)
         self._lookups: dict[str, asyncio.Task[None]] = {}
         #: With those that began before the configuration changed.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._next_check = 0.0
+        #: Whether the name servers answer at all, and until when that holds, monotonic seconds.
+        self._servers: asyncio.Task[bool] | None = None
+        self._servers_until = 0.0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -157,7 +173,7 @@ class Names(AbstractResolver):
             if task.done():
                 name = self._names.get(host)
             elif not usable:
-                raise LookupFailed("the host name was not found in time")
+                raise await self._failure()
         if name is None or not name.addresses:
             raise LookupFailed if name is None else name.error
         addresses = name.addresses
@@ -168,7 +184,7 @@ class Names(AbstractResolver):
         """Starts a look-up. One of a name that was found before is never refused."""
         if not known and len(self._tasks) >= self._lookup.limit:
             self._count("refused")
-            raise LookupFailed("too many host names are being looked up")
+            raise NameUnanswered("too many host names are being looked up")
         task = self._lookups[host] = asyncio.get_running_loop().create_task(self._look_up(host))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -178,7 +194,8 @@ class Names(AbstractResolver):
         try:
             name = self._found(await self._lookup.find(host))
         except socket.gaierror as error:
-            name = self._failed(host, error)
+            is_missing = isinstance(error, NameNotFound)
+            name = self._failed(host, error, NameNotFound if is_missing else await self._failure())
         if self._lookups.get(host) is asyncio.current_task():
             del self._lookups[host]
             self._names[host] = name
@@ -188,14 +205,24 @@ class Names(AbstractResolver):
         fresh_until = self._now() + min(max(answer.ttl, MIN_TTL), MAX_TTL)
         return CachedName(answer.addresses, fresh_until, fresh_until + MAX_STALE)
 
-    def _failed(self, host: str, error: socket.gaierror) -> CachedName:
+    async def _failure(self) -> type[LookupFailed]:
+        """Why a name has no answer: it is to blame, or the name servers answer about no name."""
+        if self._servers is None or self._now() >= self._servers_until:
+            self._servers_until = self._now() + RETRY_SECONDS
+            self._servers = asyncio.get_running_loop().create_task(self._lookup.servers_answer())
+            self._tasks.add(self._servers)
+            self._servers.add_done_callback(self._tasks.discard)
+        answered, _ = await asyncio.wait({self._servers}, timeout=SERVERS_SECONDS)
+        return NameUnanswered if any(task.result() for task in answered) else LookupFailed
+
+    def _failed(self, host: str, error: socket.gaierror, kind: type[socket.gaierror]) -> CachedName:
         now, last = self._now(), self._names.get(host)
-        if isinstance(error, NameNotFound):
+        if kind is NameNotFound:
             self._count("not_found")
             return CachedName((), now + RETRY_SECONDS, error=NameNotFound)
         if last is None or not last.addresses or now >= last.stale_until:
             self._count("failed")
-            return CachedName((), now + RETRY_SECONDS)
+            return CachedName((), now + RETRY_SECONDS, error=kind)
         self._count("stale")
         if not last.is_stale:
             log.warning("name_is_stale", host=host, why=error.strerror, used_for=last.stale_until - now)

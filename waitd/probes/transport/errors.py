@@ -10,9 +10,9 @@ import ssl
 import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
-from waitd.core.local_trouble import local_trouble, local_verdict, suspect_verdict
+from waitd.core.local_trouble import NETWORK_UNREACHABLE, local_trouble, local_verdict, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused, has_any_route
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
 _DNS = Unreachable("dns", "The host name could not be resolved.")
@@ -67,8 +67,11 @@ def _classify(error: Exception) -> Unreachable:
         return Unreachable("egress_refused", f"No request may go there: {refusal.why}.")
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
+    suspect = suspect_verdict(error)
+    if suspect is NETWORK_UNREACHABLE and has_any_route():  # only this network, or its family
+        suspect = _NO_ROUTE
     by_type = (verdict for kind, verdict in _BY_TYPE if isinstance(error, kind))
-    return suspect_verdict(error) or next(by_type, None) or _by_number(error)
+    return suspect or next(by_type, None) or _by_number(error)
 
 
 def _by_number(error: Exception) -> Unreachable:
