@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from inspect import iscoroutine
 from typing import Any, NoReturn, TypeVar
 
 from msgspec import structs
 
-from waitd.core.connections.auth import build_credentials
+from waitd.core.aws.signature import AwsSigner
+from waitd.core.connections.auth import Credentials, build_credentials
 from waitd.core.connections.connection import Connection
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import ConnectionUnavailable, StoreUnavailable, UnknownConnection
@@ -45,8 +47,17 @@ class FixedAuthorizations:
         return self._of(connection)
 
     def _of(self, connection: Connection) -> Authorization:
-        credentials = build_credentials(connection)
+        return _authorization(build_credentials(connection))
+
+
+@lru_cache(maxsize=64)
+def _authorization(credentials: Credentials) -> Authorization:
+    """The same object for equal credentials."""
+    signing = credentials.signing
+    keys = None if signing is None else signing.keys.static
+    if signing is None or keys is None:
         return Authorization(credentials.headers, credentials.shared_key)
+    return Authorization(credentials.headers, AwsSigner(signing.service, signing.region, keys))
 
 
 T = TypeVar("T")

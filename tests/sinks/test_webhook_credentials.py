@@ -29,13 +29,15 @@ class TokenCheckingReceiver:
         self.tokens = tokens
         self.requests: list[dict[str, str]] = []
         self.url = ""
+        self.refusal = 401
 
     async def receive(self, request: web.Request) -> web.Response:
         self.requests.append(dict(request.headers))
         authorization = (
             request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
         )
-        return web.Response(status=204 if authorization.removeprefix("Bearer ") in self.tokens.good else 401)
+        accepted = authorization.removeprefix("Bearer ") in self.tokens.good
+        return web.Response(status=204 if accepted else self.refusal)
 
 
 @pytest.fixture
@@ -81,6 +83,24 @@ async def test_a_second_401_is_a_failure(receiver: TokenCheckingReceiver) -> Non
         receipt = await sink.deliver(sink.parse({"conn_id": "c", "endpoint": "hook"}), ITEM)
     assert receipt == DeliveryFailed("the receiver answered 401")
     assert len(receiver.requests) == 2
+
+
+async def test_a_403_replaces_the_token(tokens: TokenEndpoint, receiver: TokenCheckingReceiver) -> None:
+    receiver.refusal = 403
+    async with open_sink(*tokens.connections(receiver.url).values()) as sink:
+        target = sink.parse({"conn_id": "oauth2", "endpoint": "hook"})
+        assert await sink.deliver(target, ITEM) == Delivered()
+        tokens.good.clear()
+        assert await sink.deliver(target, ITEM) == Delivered()
+    assert (tokens.issued, len(receiver.requests)) == (2, 3)
+
+
+async def test_a_403_is_not_repeated_with_the_same_credentials(receiver: TokenCheckingReceiver) -> None:
+    receiver.refusal = 403
+    async with open_sink(Connection("c", host=receiver.url, login="u", password="p")) as sink:
+        receipt = await sink.deliver(sink.parse({"conn_id": "c", "endpoint": "hook"}), ITEM)
+    assert receipt == DeliveryFailed("the receiver answered 403")
+    assert len(receiver.requests) == 1
 
 
 async def test_a_401_without_a_connection_is_not_repeated(receiver: TokenCheckingReceiver) -> None:

@@ -199,9 +199,10 @@ class WebhookSink:
         try:
             endpoint = await self._resolve(target)
             receipt = await self._post(endpoint, item)
-            if receipt is _UNAUTHORIZED and endpoint.authorization is not None:
-                endpoint = await self._resolve(target, refused=endpoint.authorization)
-                receipt = await self._post(endpoint, item)
+            if receipt in {_UNAUTHORIZED, _FORBIDDEN} and endpoint.authorization is not None:
+                fresh = await self._resolve(target, refused=endpoint.authorization)
+                if receipt == _UNAUTHORIZED or fresh.authorization is not endpoint.authorization:
+                    receipt = await self._post(fresh, item)
         except (aiohttp.ClientError, OSError) as error:
             if trouble := local_trouble(error):
                 return local_receipt(trouble)
@@ -296,3 +297,4 @@ def _address_problems(parameters: WebhookParams) -> list[Problem]:
 
 #: The attempt is repeated once with refreshed credentials.
 _UNAUTHORIZED = DeliveryFailed("the receiver answered 401")
+_FORBIDDEN = DeliveryFailed("the receiver answered 403")

@@ -23,6 +23,7 @@ from waitd.core.waits.verdict import Failure, Unreachable
 def test_a_refusal_asks_for_other_credentials(status: int, code: str, reason: str) -> None:
     refused = s3_verdict(AwsError(status, code), S3Operation.LIST)
     assert isinstance(refused, CredentialsRefused)
+    assert isinstance(refused.verdict, Failure)
     assert (refused.verdict.reason, refused.verdict.silenceable) == (reason, True)
 
 
@@ -43,7 +44,6 @@ def test_a_denial_names_the_permission_that_may_be_missing(operation: S3Operatio
         (408, "", "http_408"),
         (301, "PermanentRedirect", "http_301"),
         (307, "", "http_307"),
-        (400, "ExpiredToken", "credentials_expired"),
         (403, "RequestTimeTooSkewed", "clock_skew"),
         (100, "", "http_100"),
     ],
@@ -54,6 +54,14 @@ def test_an_error_that_says_nothing_about_the_target_is_unreachable(
     verdict = s3_verdict(AwsError(status, code), S3Operation.LIST)
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == reason
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "TokenRefreshRequired", "RequestExpired"])
+def test_an_expired_token_is_looked_up_afresh_and_never_ends_a_wait(code: str) -> None:
+    refused = s3_verdict(AwsError(400, code), S3Operation.LIST)
+    assert isinstance(refused, CredentialsRefused)
+    assert isinstance(refused.verdict, Unreachable)
+    assert refused.verdict.reason == "credentials_expired"
 
 
 def test_retry_after_is_in_the_verdict() -> None:

@@ -10,6 +10,7 @@ from waitd.core.http.answer import (
     Evaluation,
     condition_applies,
     http_verdict,
+    refuses_credentials,
     status_phrase,
 )
 from waitd.core.http.headers import LONGEST_RETRY_AFTER, parse_retry_after
@@ -63,8 +64,9 @@ def test_every_status_has_its_row() -> None:
         verdict = verdict_of(status)
         if status in {408, 425, 429} or 500 <= status <= 599 or 300 <= status <= 399:
             assert isinstance(verdict, Unreachable), status
-        elif status == 401:
+        elif status in {401, 403}:
             assert isinstance(verdict, CredentialsRefused)
+            assert verdict.repeat_unchanged is (status == 401)
         elif 400 <= status <= 499:
             assert isinstance(verdict, Failure), status
             assert verdict.silenceable
@@ -79,6 +81,26 @@ def test_a_redirect_to_another_origin_is_a_refusal_and_a_loop_is_unreachable() -
     loop = verdict_of(302, redirect_loop=True)
     assert isinstance(loop, Unreachable)
     assert loop.reason == "redirect_loop"
+
+
+def test_a_403_that_says_when_to_ask_again_is_a_rate_limit() -> None:
+    assert verdict_of(403, retry_after=30.0) == Unreachable("http_403", "HTTP 403 Forbidden", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "refused"),
+    [
+        (401, None, True),
+        (403, None, True),
+        (400, None, False),
+        (400, b'{"message": "bad field"}', False),
+        (400, b'{"__type": "com.amazon#ExpiredTokenException"}', True),
+        (400, b'{"__type":"UnrecognizedClientException","message":"x"}', True),
+        (404, b'{"__type": "ExpiredTokenException"}', False),
+    ],
+)
+def test_an_answer_may_refuse_the_credentials(status: int, content: bytes | None, refused: bool) -> None:
+    assert refuses_credentials(status, content) is refused
 
 
 def test_equal_responses_share_one_verdict() -> None:

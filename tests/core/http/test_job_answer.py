@@ -39,7 +39,7 @@ ROWS: list[tuple[AnswerFacts, Evaluation, Verdict | CredentialsRefused]] = [
         Failure("not_found", "Not found: no driver", silenceable=True),
     ),
     (AnswerFacts(401), Evaluation(), CredentialsRefused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
-    (AnswerFacts(403), Evaluation(message="no"), Failure("http_403", "no", silenceable=True)),
+    (AnswerFacts(403), Evaluation(message="no"), CredentialsRefused(Failure("http_403", "no", silenceable=True), repeat_unchanged=False)),
     (AnswerFacts(503, 3.0), Evaluation(), Unreachable("http_503", "HTTP 503 Service Unavailable", 3.0)),
 ]  # fmt: skip
 

@@ -42,6 +42,48 @@ async def test_a_second_refusal_is_a_failure_that_silent_fail_can_silence(
     assert len(server.requests) == 2
 
 
+EXPIRED = [
+    answer(403, b"Token expired"),
+    answer(403, b"", 'WWW-Authenticate: Bearer error="invalid_token"'),
+    answer(403, b'{"error": {"code": "SESSION_GONE"}}'),
+]
+
+
+@pytest.mark.parametrize("refusal", EXPIRED)
+async def test_a_403_is_repeated_with_fresh_credentials_if_there_are_others(refusal: bytes) -> None:
+    async with (
+        raw_server(accept_only("new", refusal)) as server,
+        probe(job_api(server.url), job_api(server.url, "new")) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Success)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("refusal", EXPIRED)
+async def test_a_403_is_not_repeated_with_the_same_credentials(refusal: bytes) -> None:
+    async with raw_server([refusal]) as server, probe(job_api(server.url)) as http:
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Failure)
+    assert (verdict.reason, verdict.silenceable) == ("http_403", True)
+    assert len(server.requests) == 1
+
+
+def aws_api(url: str, key_id: str = "OLDKEY") -> Connection:
+    extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
+    return Connection("job_api", "aws", host=url, login=key_id, password="secret", extra=extra)
+
+
+async def test_a_400_to_an_aws_signature_is_repeated_with_fresh_keys_if_there_are_others() -> None:
+    expired = answer(400, b'{"__type": "ExpiredTokenException"}')
+    async with (
+        raw_server(lambda head, _: [DONE if "NEWKEY" in head else expired]) as server,
+        probe(aws_api(server.url), aws_api(server.url, "NEWKEY")) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Success)
+
+
 async def test_a_refusal_while_the_secrets_backend_is_down_is_unreachable() -> None:
     async with (
         raw_server([answer(401)]) as server,

@@ -267,14 +267,18 @@ async def test_the_meaning_of_an_answer_to_a_cancel_request(
     assert (method, path, body) == ("POST", "/jobs/7:cancel", {"run_id": 7})
 
 
-async def test_a_call_is_repeated_with_fresh_credentials_after_a_401() -> None:
+EXPIRED_KEY = {"__type": "com.amazon.coral#ExpiredTokenException", "message": "expired"}
+
+
+@pytest.mark.parametrize("refusal", [(401, None), (403, {"error": "Token expired"}), (400, EXPIRED_KEY)])
+async def test_a_call_is_repeated_with_fresh_credentials(refusal: tuple[int, Any]) -> None:
     connections = ScriptedConnections([])
     async with job_server(connections) as server:
         for password in ("old", "new"):
             connections.answers.append(Connection("jobs", host=server.url, login="u", password=password))
         submit = {"endpoint": "/jobs", "http_conn_id": "jobs"}
         params = {"endpoint": "/jobs/{handle}", "http_conn_id": "jobs"}
-        assert await server.submit(response(401), params=params, **submit) == SubmitAccepted(7)
+        assert await server.submit(response(*refusal), params=params, **submit) == SubmitAccepted(7)
         [first, second] = server.requests
         assert first[2]["Authorization"] != second[2]["Authorization"]
         assert first[2]["Idempotency-Key"] == second[2]["Idempotency-Key"]

@@ -80,7 +80,7 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
     """
     status, code = error.status, error.code
     if code in _EXPIRED:
-        return _TOKEN_EXPIRED
+        return CredentialsRefused(_TOKEN_EXPIRED)
     if code in _SKEWED:
         return Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
     if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
@@ -102,7 +102,7 @@ def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | Credentials
     """The verdict of an S3 error; `CredentialsRefused` if other credentials may help."""
     status, code, _, retry_after = error
     if code in _S3_EXPIRED:
-        return _TOKEN_EXPIRED
+        return CredentialsRefused(_TOKEN_EXPIRED)
     if code == "RequestTimeTooSkewed":
         return Unreachable("clock_skew", "The clock of S3 and the clock of this host differ too much.")
     if code in _S3_BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:

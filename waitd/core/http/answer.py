@@ -4,6 +4,7 @@ Row 1 of the table, a poke without a complete response, is decided by the HTTP c
 `Unreachable` itself.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,10 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, U
 
 #: Statuses below 500 with which a server asks for a retry: 408 Request Timeout, 425 Too Early, 429.
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
+#: The codes of AWS's JSON services for a key that another one may replace.
+_REFUSED_KEY = re.compile(
+    rb'"[^"]*(?:ExpiredToken|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
+)
 #: The reason of an outcome whose payload was over its size limit or was not JSON.
 RESULT_OMITTED = "result_omitted"
 
@@ -71,9 +76,20 @@ class CredentialsRefused:
 
     Attributes:
         verdict: the verdict if the fresh credentials are refused, too.
+        repeat_unchanged: whether to repeat the request if there are no other credentials. A 403
+            says rather that these ones lack a right.
     """
 
-    verdict: Failure
+    verdict: Failure | Unreachable
+    repeat_unchanged: bool = True
+
+
+def refuses_credentials(status: int, content: bytes | None) -> bool:
+    """Whether an answer says that other credentials may help, whatever else the status means.
+
+    AWS's JSON services answer 400 to an expired or unknown key, with its code in the body.
+    """
+    return status in {401, 403} or (status == 400 and _REFUSED_KEY.search(content or b"") is not None)
 
 
 def condition_applies(status: int, names_status: bool) -> bool:
@@ -101,14 +117,16 @@ def http_verdict(  # noqa: PLR0911 - one return per row of the table
         return _pending(status, evaluation.message, evaluation.note)
     if status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return _retryable(status, facts.retry_after)
-    if status == 401:
-        return _unauthorized(evaluation.message)
+    if status == 401 or (status == 403 and facts.retry_after is None):
+        return _unauthorized(status, evaluation.message)
     if facts.redirect_origin is not None:
         return _redirected(facts.redirect_origin)
     if facts.redirect_loop:
         return REDIRECT_LOOP
     if 300 <= status <= 399:
         return _retryable(status, None)
+    if status == 403:  # a rate limit, since it says when to ask again
+        return _retryable(status, facts.retry_after)
     if 400 <= status <= 499:
         return _refused(status, evaluation.message)
     return _pending(status, evaluation.message, evaluation.note)
@@ -152,8 +170,8 @@ def _refused(status: int, message: str | None) -> Failure:
 
 
 @lru_cache(maxsize=1024)
-def _unauthorized(message: str | None) -> CredentialsRefused:
-    return CredentialsRefused(_refused(401, message))
+def _unauthorized(status: int, message: str | None) -> CredentialsRefused:
+    return CredentialsRefused(_refused(status, message), repeat_unchanged=status == 401)
 
 
 @lru_cache(maxsize=1024)

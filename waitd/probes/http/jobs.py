@@ -16,7 +16,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused
 from waitd.core.errors import InvalidInput
-from waitd.core.http.answer import RETRYABLE_STATUSES, status_phrase
+from waitd.core.http.answer import RETRYABLE_STATUSES, refuses_credentials, status_phrase
 from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
 from waitd.core.waits.submission import (
     JobHandle,
@@ -191,7 +191,7 @@ class HttpJobs:
     # ------------------------------------------------------------ one call
 
     async def _call(self, params: Mapping[str, Any], namespace: str, key: str) -> _JobAnswer | _CallFailed:
-        """Makes one call; after a 401 it makes a second one with fresh credentials."""
+        """Makes one call, and a second one if its credentials are refused and there are others."""
         try:
             target = self._target(params, namespace)
         except InvalidInput as error:
@@ -223,16 +223,19 @@ class HttpJobs:
         conn_id = target.template.conn_id
         if conn_id is None:
             return await self._exchange(self._requests.build(target, None), target, key, sent)
-        refused = None
-        while True:
-            access = await self._accesses.get(conn_id, refused)
-            if not isinstance(access, HttpAccess):
-                return _CallFailed(access, sent=False)
-            answer = await self._exchange(self._requests.build(target, access), target, key, sent)
-            if answer.response.status != 401 or refused is not None:
-                return answer
-            sent.sent = False  # the server refused it
-            refused = access.authorization
+        access = await self._accesses.get(conn_id)
+        if not isinstance(access, HttpAccess):
+            return _CallFailed(access, sent=False)
+        answer = await self._exchange(self._requests.build(target, access), target, key, sent)
+        if not refuses_credentials(answer.response.status, answer.response.content):
+            return answer
+        fresh = await self._accesses.get(conn_id, access.authorization)
+        sent.sent = False  # the server refused it
+        if not isinstance(fresh, HttpAccess):
+            return _CallFailed(fresh, sent=False)
+        if fresh.authorization is access.authorization and answer.response.status != 401:
+            return answer
+        return await self._exchange(self._requests.build(target, fresh), target, key, sent)
 
     async def _exchange(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _JobAnswer:
         sent.sent = True

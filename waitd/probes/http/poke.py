@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import CredentialsRefused
-from waitd.core.waits.verdict import Unreachable, Verdict
+from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.http.etags import EtagCache, EtagEntry
 from waitd.probes.http.evaluation import AnswerEvaluator, Evaluation
@@ -177,8 +178,10 @@ class HttpPoke(TasklessPoke):
             conn_id = access.endpoint.connection.conn_id
             fresh = await self._context.accesses.get(conn_id, access.authorization)
             if isinstance(fresh, HttpAccess):
+                if fresh.authorization is access.authorization:
+                    refused = [index for index in refused if results[index].repeat_unchanged]  # type: ignore[union-attr] # `refused` holds these
                 retry = HttpPoke(self._context, [targets[index] for index in refused], self._deadline, fresh)
-                retried = await retry._fetch()
+                retried = await retry._fetch() if refused else []
             else:
                 retried = [fresh] * len(refused)
             for index, result in zip(refused, retried, strict=True):
@@ -206,6 +209,8 @@ class HttpPoke(TasklessPoke):
         # No ETag with a signature: it may cover the header that a conditional request adds.
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             context.etags.store(self._targets, answer, results)
+        elif answer.facts.status == 400 and access is not None:
+            results = [_refused_by_aws(result, access) for result in results]
         return results
 
     def _failure(self, error: Exception) -> list[Evaluation]:
@@ -214,6 +219,14 @@ class HttpPoke(TasklessPoke):
         if verdict.reason == "probe_error":
             log.warning("poke_failed", error=type(error).__name__)
         return [verdict] * len(self._targets)
+
+
+def _refused_by_aws(result: Evaluation, access: HttpAccess) -> Evaluation:
+    """What AWS's 400 means: its JSON services answer it to a signature with an expired key, too."""
+    signed = isinstance(access.authorization.signer, AwsSigner)
+    if signed and isinstance(result, Failure) and result.reason == "http_400":
+        return CredentialsRefused(result, repeat_unchanged=False)
+    return result
 
 
 def _as_verdicts(results: Sequence[Evaluation]) -> Sequence[Verdict]:
