@@ -25,6 +25,8 @@ MAX_LABEL_NAME = 63
 MAX_LABEL_VALUE = 256
 #: The longest idempotency key, supersede key and signal key, in characters.
 MAX_KEY_LENGTH = 256
+#: The longest `request_timeout`, in seconds.
+MAX_REQUEST_TIMEOUT = 3600.0
 
 #: Characters that keys and labels must not contain: controls, those that change the direction of
 #: text (so that it shows as other text), and surrogates, which undecodable header bytes become.
@@ -34,6 +36,9 @@ CONTROL_CHARACTERS = re.compile(
 NO_CONTROL_CHARACTERS = "control characters, and those that change the direction of text, are not allowed"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+RequestTimeout = Annotated[
+    float, Field(gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take.")
+]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)]

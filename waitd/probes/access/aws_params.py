@@ -8,11 +8,8 @@ from pydantic import Field
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import Problem
-from waitd.models import Strict
+from waitd.models import RequestTimeout, Strict
 from waitd.probes.access.aws import DEFAULT_CONN_ID, AccountRef
-
-#: The longest `request_timeout`, in seconds.
-MAX_REQUEST_TIMEOUT = 3600.0
 
 
 class AwsParams(Strict):
@@ -24,8 +21,8 @@ class AwsParams(Strict):
         f"which are also used where no connection {DEFAULT_CONN_ID} exists.",
     )
     region_name: str | None = Field(default=None, description="The region; default: the connection's.")
-    request_timeout: float = Field(
-        default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take, all its requests."
+    request_timeout: RequestTimeout = Field(
+        default=10.0, description="Seconds one poke may take, all its requests."
     )
 
     @property

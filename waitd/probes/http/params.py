@@ -21,7 +21,7 @@ from pydantic import Field, StringConstraints
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
-from waitd.models import Strict, parse_model, pointer
+from waitd.models import RequestTimeout, Strict, parse_model, pointer
 from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.submit.placeholders import has_placeholder
@@ -32,8 +32,6 @@ MAX_ENDPOINT = 8192
 MAX_CACHED = 512
 #: A last segment of a URL that needs no check.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
-#: The longest timeout of one poke, in seconds.
-MAX_REQUEST_TIMEOUT = 3600.0
 #: Methods whose answer may be shared between waits: repeating them changes nothing at the target.
 SHAREABLE = frozenset({"GET", "HEAD"})
 #: The characters that are not percent-encoded.
@@ -62,9 +60,7 @@ class HttpParams(Strict):
     response_error_codes_allowlist: list[str] = Field(
         default=["404"], description='Statuses that mean "not yet".'
     )
-    request_timeout: float = Field(
-        default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."
-    )
+    request_timeout: RequestTimeout = 10.0
     success_when: str | None = Field(default=None, description="CEL; default: a 2xx.")
     failure_when: str | None = Field(default=None, description="CEL; default: never.")
     message: str | None = Field(default=None, description="CEL; a string for people.")

@@ -7,8 +7,8 @@ from pydantic import Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
-from waitd.models import Strict, parse_model
-from waitd.probes.http.params import MAX_ENDPOINT, MAX_REQUEST_TIMEOUT, HttpTarget
+from waitd.models import RequestTimeout, Strict, parse_model
+from waitd.probes.http.params import MAX_ENDPOINT, HttpTarget
 from waitd.probes.submit.placeholders import location_part
 from waitd.probes.submit.plan import (
     GONE,
@@ -39,9 +39,7 @@ class HttpCall(Strict):
     request_params: dict[str, Any] = Field(default_factory=dict, description="The query.")
     data: str | None = Field(default=None, description="The request body, as text.")
     json_body: Any = Field(default=None, alias="json", description="The request body, as JSON.")
-    request_timeout: float = Field(
-        default=REQUEST_TIMEOUT, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds the call may take."
-    )
+    request_timeout: RequestTimeout = Field(default=REQUEST_TIMEOUT, description="Seconds the call may take.")
 
 
 class HttpAdopt(HttpCall):

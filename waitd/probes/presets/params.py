@@ -10,8 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, create_model
 
 from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import InvalidInput
-from waitd.models import Strict
-from waitd.probes.http.params import MAX_REQUEST_TIMEOUT
+from waitd.models import RequestTimeout, Strict
 from waitd.probes.presets.schema import ConnectionTable, ParamTable
 from waitd.probes.submit.plan import SubmitParams
 
@@ -33,10 +32,7 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
             Field(default=None, description="The region; default: the connection's."),
         )
     fields.update({name: _field(table, params) for name, table in params.items()})
-    fields["request_timeout"] = (
-        float,
-        Field(default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."),
-    )
+    fields["request_timeout"] = (RequestTimeout, 10.0)
     return create_model(_model_name(kind, "Params"), __base__=Strict, **fields)
 
 

@@ -22,8 +22,6 @@ from waitd.probes.sql.evaluation import ROWS_ENV
 
 #: The longest statement, in characters.
 MAX_SQL = 16 * 1024
-#: The longest `request_timeout`, in seconds.
-MAX_REQUEST_TIMEOUT = 3600.0
 
 ConditionText = Annotated[str, StringConstraints(min_length=1)] | None
 ParameterValue = str | bool | int | float | None
@@ -45,9 +43,7 @@ class SqlParams(Strict):
     failure_when: ConditionText = Field(default=None, description="CEL over rows; default: never.")
     message: ConditionText = Field(default=None, description="CEL; a string for people.")
     result: ConditionText = Field(default=None, description="CEL; the payload. Default: the rows.")
-    request_timeout: float = Field(
-        default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."
-    )
+    request_timeout: models.RequestTimeout = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
