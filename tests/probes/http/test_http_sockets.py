@@ -14,6 +14,7 @@ from stream_server import stream_server
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
 from waitd.core.waits.verdict import Pending, Success, Unreachable
+from waitd.probes.http.poke import HttpPoke
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response
 
@@ -38,6 +39,21 @@ async def test_a_broken_connection_leaves_no_reference_cycle(script: Script) -> 
                 ),
                 5,
             )
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"])
+async def test_a_poke_that_times_out_leaves_no_reference_cycle(sent: bytes) -> None:
+    """Many of them at once would hold the loop while the garbage collector finds them."""
+    async with raw_server([sent, HANG]) as server, probe() as http:
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(poke(http, {"endpoint": server.url, **IS_DONE}), 0.2)
+            kinds = HttpPoke | Http1Connection | Http1Response
+            await until(lambda: not any(isinstance(each, kinds) for each in gc.get_objects()), 5)
         finally:
             gc.enable()
 

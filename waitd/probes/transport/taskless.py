@@ -21,7 +21,7 @@ class TasklessPoke(ABC):
 
     _connection: Http1Connection | None
     _on_verdicts: OnVerdicts
-    _task: asyncio.Task[Sequence[Verdict]]
+    _task: asyncio.Task[Sequence[Verdict]] | None
 
     def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
         """Starts the poke; see `Probe.start_poke`."""
@@ -33,16 +33,24 @@ class TasklessPoke(ABC):
 
     def cancel(self) -> None:
         """Cancels the request or the task."""
-        if self._connection is None:
-            self._task.cancel()
-        else:
+        if self._connection is not None:
             self._connection.cancel()
             self._on_verdicts(asyncio.CancelledError())
+        elif self._task is not None:
+            self._task.cancel()
 
     def _continue_with(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
         """Continues in a task; the connection may serve another request by now."""
         self._connection = None
-        self._task = run_in_task(rest, self._on_verdicts)
+        self._task = run_in_task(rest, self._on_end)
+
+    def _on_end(self, result: Sequence[Verdict] | BaseException) -> None:
+        """Passes on what the task returned.
+
+        A cancelled task keeps its exception, whose traceback holds this object: a reference cycle.
+        """
+        self._task = None
+        self._on_verdicts(result)
 
     @abstractmethod
     def _send(self) -> Http1Connection | None:
