@@ -1,6 +1,9 @@
 """How pokes end early: timeouts, cancellations, defects, and the end of the poker."""
 
 import asyncio
+import gc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from engine_harness import PokerHarness, RunPoker, running_poker
@@ -8,6 +11,7 @@ from fakes import TasklessProbe, after, defect, hang
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Verdict
+from waitd.engine.poke_dispatcher import PokeAttempt
 
 
 @in_virtual_time
@@ -135,3 +139,25 @@ async def test_drain_ends_after_its_grace(run_poker: RunPoker) -> None:
         before = harness.clock.monotonic()
         await harness.poker.drain(4)
         assert 4 <= harness.clock.monotonic() - before < 4.2
+
+
+@in_virtual_time
+async def test_a_poke_leaves_no_reference_cycle() -> None:
+    """The garbage collector would hold the loop to find them, one for each poke."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        scripts: dict[str, Callable[[], Any]] = {
+            "answers": Pending,
+            "takes time": lambda: after(1.0, Pending()),
+            "hangs": hang,
+        }
+        async with running_poker(lambda name, _: scripts[name](), probe=TasklessProbe) as harness:
+            for name in scripts:
+                harness.add(name, request_timeout=5.0)
+            await asyncio.sleep(6.0)
+            gc.collect()
+        assert not any(isinstance(each, PokeAttempt) for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

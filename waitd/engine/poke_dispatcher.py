@@ -35,7 +35,7 @@ class PokeAttempt:
         final: whether it is the final poke, the one at the deadline.
         expired: whether it has timed out.
         stopped: whether it was cancelled because the poker stops: there is no verdict.
-        cancel: cancels it.
+        cancel: cancels it; None once it has ended.
     """
 
     __slots__ = (
@@ -65,18 +65,22 @@ class PokeAttempt:
         self.cutoff = cutoff
         self.final = group[0].final
         self.expired = self.stopped = False
-        self.cancel: CancelPoke
+        self.cancel: CancelPoke | None = None
 
     def expire(self) -> None:
         """Times the poke out: cancels it, and its verdict is `timeout`."""
         self.cutoff = inf
         self.expired = True
-        self.cancel()
+        self._cancel()
 
     def stop(self) -> None:
         """Cancels the poke because the poker stops."""
         self.stopped = True
-        self.cancel()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.cancel is not None:
+            self.cancel()
 
 
 class PokeDispatcher:
@@ -188,6 +192,7 @@ class PokeDispatcher:
         `timed_out` and `failed` as for `Origins.done`.
         """
         self._attempts.discard(attempt)
+        attempt.cancel = None  # it leads back to the attempt: a reference cycle
         self._origins.done(attempt.origin, monotonic, timed_out=timed_out, failed=failed)
         if self._stopped:
             self._poke_ended.set()
