@@ -1,12 +1,17 @@
 """The token cache: one fetch for all callers, timely renewal, and failures."""
 
 import asyncio
+import errno
 from dataclasses import dataclass, field
 
 import pytest
 
 from waitd.connections.token_cache import REFRESH_INTERVAL, RETRY_PAUSE, CachedToken, TokenCache
 from waitd.core.errors import ConnectionUnavailable
+from waitd.core.local_trouble import NAME_SERVERS_SILENT
+from waitd.core.waits.verdict import LOCAL_ERROR
+from waitd.outgoing import LookupFailed
+from waitd.probes.access.http import connection_verdict
 
 
 @dataclass
@@ -99,6 +104,32 @@ async def test_a_failed_fetch_is_retried_only_after_a_pause(source: Source, cach
     source.at += RETRY_PAUSE
     source.down = False
     assert await cache.get() == 2
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason", "end"),
+    [
+        (OSError(errno.EMFILE, "x"), LOCAL_ERROR, "descriptor (ulimit -n)."),
+        (MemoryError(), LOCAL_ERROR, "memory is short."),
+        (LookupFailed(), "credentials_unavailable", NAME_SERVERS_SILENT.message),
+        (OSError(errno.ECONNREFUSED, "x"), "credentials_unavailable", "or refuses."),
+    ],
+)
+async def test_the_daemons_own_trouble_is_seen_by_all_callers(
+    cause: Exception, reason: str, end: str
+) -> None:
+    async def fetch(_: bool) -> CachedToken[int]:
+        error = ConnectionUnavailable("the token endpoint cannot be reached")
+        error.__context__ = cause  # as after `raise … from None`
+        raise error
+
+    cache = TokenCache(fetch, now=lambda: 0.0, name="fetch")
+    for _ in range(2):  # the second caller gets the remembered error
+        with pytest.raises(ConnectionUnavailable) as raised:
+            await cache.get()
+        verdict = connection_verdict(raised.value)
+        assert verdict.reason == reason
+        assert verdict.message.endswith(end)
 
 
 async def test_a_refused_token_is_replaced_once_for_all_callers(

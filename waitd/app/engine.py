@@ -73,10 +73,16 @@ class Engine(StoreListener):
             instruments,
             wake=lambda wait_id: self.poker.poke_now(wait_id),  # noqa: PLW0108 - the poker is built below
         )
-        self.job_cancels = JobCancels(
-            self.store, self.probes, adapters.jobs, self.submitter, self.clock, instruments
-        )
         self.troubles = TroubleLog(self.clock, instruments)
+        self.job_cancels = JobCancels(
+            self.store,
+            self.probes,
+            adapters.jobs,
+            self.submitter,
+            self.clock,
+            instruments,
+            troubles=self.troubles,
+        )
         self.poker = Poker(
             self.store,
             self.probes,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.connection import Connection, is_conn_id
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection, copy_error
 from waitd.metrics import Instruments
 
 #: Seconds between two lookups by `refresh` for one connection.
@@ -159,5 +159,4 @@ class CachedConnections:
 def _unwrap(result: LookupResult) -> Connection:
     if isinstance(result, Connection):
         return result
-    # a copy per caller: one instance raised in many tasks would collect all their tracebacks
-    raise type(result)(*result.args)
+    raise copy_error(result)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
-from waitd.core.errors import ConnectionUnavailable
+from waitd.core.errors import ConnectionUnavailable, copy_error
 
 #: Seconds between two fetches that replace a token which a target refused.
 REFRESH_INTERVAL = 30.0
@@ -114,5 +114,4 @@ class TokenCache(Generic[Value]):
 
 
 def _copy(error: Exception | None) -> Exception:
-    """A copy per caller: one instance raised in many tasks would collect all their tracebacks."""
-    return ConnectionUnavailable() if error is None else type(error)(*error.args)
+    return ConnectionUnavailable() if error is None else copy_error(error)

@@ -18,7 +18,7 @@ WaitdError
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 
 class WaitdError(Exception):
@@ -124,3 +124,16 @@ class StoreUnavailable(Unavailable):
 
 class ConnectionUnavailable(Unavailable):
     """A secrets backend does not answer."""
+
+
+Error = TypeVar("Error", bound=Exception)
+
+
+def copy_error(error: Error) -> Error:
+    """A copy for one caller: an instance that many tasks raise would collect all their tracebacks.
+
+    It keeps the cause, which may be the daemon's own trouble.
+    """
+    copied = type(error)(*error.args)
+    copied.__cause__ = error.__cause__ or error.__context__
+    return copied

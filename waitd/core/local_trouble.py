@@ -31,6 +31,8 @@ _SUSPECT = {
     NO_FREE_ADDRESS: "no local port is free",
     NAME_SERVERS_SILENT: "the name servers give no answer",
 }
+#: The verdicts that `suspect_verdict` returns.
+SUSPECT_VERDICTS = tuple(_SUSPECT)
 #: How many origins must fail in this way, and for how long that is remembered, in seconds.
 SUSPECT_ORIGINS, SUSPECT_SECONDS = 3, 60.0
 #: For how long none may have been reached meanwhile, in seconds.
@@ -103,7 +105,10 @@ class LocalTrouble:
 
     def judge(self, verdict: Unreachable, origin: str, now: float) -> str | None:
         """The daemon's trouble behind an unreachable origin; None if it is the origin's."""
-        trouble = _SUSPECT.get(verdict)
+        # Calls that need more than a poke put their own words before the message.
+        trouble = next(
+            (own for sign, own in _SUSPECT.items() if verdict.message.endswith(sign.message)), None
+        )
         if trouble is None:
             return None
         self._suspects[origin] = now

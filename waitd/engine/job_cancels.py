@@ -18,7 +18,15 @@ from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable, Unreadable
 from waitd.core.recovery import Paces
-from waitd.core.waits.job_cancel import CancelState, JobCancel, after_cancel, next_cancel_at, retry_cancel
+from waitd.core.waits.delivery import LOCAL_RETRY
+from waitd.core.waits.job_cancel import (
+    CancelState,
+    CancelUnavailable,
+    JobCancel,
+    after_cancel,
+    next_cancel_at,
+    retry_cancel,
+)
 from waitd.core.waits.submission import (
     JobHandle,
     Submission,
@@ -29,9 +37,11 @@ from waitd.core.waits.submission import (
     SubmitUncertain,
     after_submit,
 )
+from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.submitter import Submitter, plan_of
+from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan
 
@@ -45,6 +55,10 @@ MIN_RATE = 10.0
 PAGE_ROWS = 1000
 #: Pause before a call that the store refused is retried, in seconds.
 RETRY_PAUSE = 1.0
+
+
+class Prevented(Exception):  # noqa: N818 - no error of the job system
+    """The daemon's own trouble prevented an attempt, which does not count."""
 
 
 class OriginCancels:
@@ -66,6 +80,8 @@ class JobCancels:
         submitter: Submitter,
         clock: Clock,
         instruments: Instruments,
+        *,
+        troubles: TroubleLog | None = None,
     ) -> None:
         self._store = store
         self._probes = probes
@@ -73,6 +89,7 @@ class JobCancels:
         self._submitter = submitter
         self._clock = clock
         self._instruments = instruments
+        self._troubles = troubles or TroubleLog(clock, instruments)
         self._scheduled: list[tuple[float, WaitId, str]] = []
         self._known: set[WaitId] = set()
         self._queues: dict[str, OriginCancels] = {}
@@ -148,6 +165,8 @@ class JobCancels:
                     pace.on_failure(self._clock.monotonic())
             except StoreUnavailable:
                 due = self._clock.now() + RETRY_PAUSE
+            except Prevented:
+                due = self._clock.now() + LOCAL_RETRY
             except Exception:  # a defect; the cancel stays requested on disk, for the next start
                 log.exception("job_cancel_failed", wait_id=wait_id)
                 due = None
@@ -165,7 +184,8 @@ class JobCancels:
     async def _attempt(self, wait_id: WaitId) -> float | None:
         """Tries once.
 
-        Returns when to try again (Unix seconds), or None if it is over. Raises StoreUnavailable.
+        Returns when to try again (Unix seconds), or None if it is over. Raises StoreUnavailable,
+        Prevented.
         """
         await self._submitter.wait_for_call(wait_id)
         try:
@@ -199,7 +219,15 @@ class JobCancels:
     async def _cancel(
         self, wait: StoredWait, plan: SubmitPlan, handle: JobHandle, before: JobCancel
     ) -> JobCancel:
-        return after_cancel(before, await self._jobs.cancel(plan, wait.id, handle), self._clock.now())
+        answer = await self._jobs.cancel(plan, wait.id, handle)
+        if isinstance(answer, CancelUnavailable):
+            self._check_own(plan, answer.reason, answer.message)
+        return after_cancel(before, answer, self._clock.now())
+
+    def _check_own(self, plan: SubmitPlan, reason: str, message: str) -> None:
+        """Raises Prevented if it was the daemon's own trouble that prevented a call."""
+        if self._troubles.own_trouble(Unreachable(reason, message), self._jobs.origin(plan), "job cancels"):
+            raise Prevented
 
     async def _cancel_uncertain(
         self, wait: StoredWait, plan: SubmitPlan, submission: Submission, before: JobCancel
@@ -214,6 +242,8 @@ class JobCancels:
             case SubmitAccepted():
                 return JobCancel(CancelState.UNNEEDED, before.attempts)
             case SubmitUnavailable() | SubmitUncertain() | SubmitConflict():
+                if not isinstance(answer, SubmitConflict):
+                    self._check_own(plan, answer.reason, answer.message)
                 return retry_cancel(before, answer.message, self._clock.now())
         return JobCancel(CancelState.UNKNOWN, before.attempts, submitted.last_error)
 

@@ -102,26 +102,22 @@ class VerdictHandler:
         """Ends a poke that did not reach its origin, or that was stopped."""
         failed = no_address = False
         if verdicts:
-            verdicts = self._without_own(attempt, verdicts, monotonic)
+            verdicts = self._without_own(attempt, verdicts)
             failed = verdicts[0].reason != LOCAL_ERROR
             # It takes as long as a timeout, and is no answer.
             no_address = failed and verdicts[0].reason == "dns"
         attempt.dispatcher.release(attempt, monotonic, timed_out=attempt.expired or no_address, failed=failed)
         return verdicts
 
-    def _without_own(
-        self, attempt: PokeAttempt, verdicts: Sequence[Verdict], monotonic: float
-    ) -> Sequence[Verdict]:
+    def _without_own(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
         """Tells the daemon's own trouble from the origin's, and reports it."""
         first = verdicts[0]
-        if first.reason == LOCAL_ERROR:
-            self._troubles.report(first.message, "pokes")
-        elif isinstance(first, Unreachable) and (
-            trouble := self._trouble.judge(first, attempt.origin.name, monotonic)
-        ):
-            self._troubles.report(trouble, "pokes")
-            return [local_verdict(trouble)] * len(verdicts)
-        return verdicts
+        if not isinstance(first, Unreachable):
+            return verdicts
+        trouble = self._troubles.own_trouble(first, attempt.origin.name, "pokes")
+        if trouble is None or first.reason == LOCAL_ERROR:
+            return verdicts
+        return [local_verdict(trouble)] * len(verdicts)
 
     def _apply_all(self, attempt: PokeAttempt, verdicts: Sequence[Verdict], monotonic: float) -> None:
         now = self._clock.now()

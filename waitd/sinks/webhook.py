@@ -208,7 +208,8 @@ class WebhookSink:
                 return local_receipt(trouble)
             return DeliveryFailed(describe_error(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            return DeliveryFailed(str(error))
+            trouble = local_trouble(error)
+            return local_receipt(trouble) if trouble else DeliveryFailed(str(error))
         return receipt
 
     async def _resolve(self, target: WebhookTarget, refused: Authorization | None = None) -> _Endpoint:

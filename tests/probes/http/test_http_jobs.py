@@ -4,6 +4,7 @@ They test what each answer means, and that no call is made twice.
 """
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from waitd.core.waits.submission import (
     SubmitUncertain,
     SubmitWithoutHandle,
 )
+from waitd.core.waits.verdict import LOCAL_ERROR
 from waitd.core.waits.wait import WaitId
 from waitd.ports import HttpConnections
 from waitd.probes.http.jobs import HttpJobs
@@ -252,7 +254,10 @@ async def test_on_conflict_adopt_finds_the_running_job(server: JobServer) -> Non
         (response(410), JobCancelled()),
         (response(409), JobCancelled()),
         (response(503, None, Retry_After="4"), CancelUnavailable("HTTP 503 Service Unavailable", 4.0)),
-        (None, CancelUnavailable("The server closed the connection without an answer.")),
+        (
+            None,
+            CancelUnavailable("The server closed the connection without an answer.", reason="disconnected"),
+        ),
         (response(403), CancelRejected("HTTP 403 Forbidden")),
     ],
 )
@@ -265,6 +270,22 @@ async def test_the_meaning_of_an_answer_to_a_cancel_request(
     assert await server.jobs.cancel(plan, WAIT, 7) == expected
     method, path, _, body = server.requests[0]
     assert (method, path, body) == ("POST", "/jobs/7:cancel", {"run_id": 7})
+
+
+async def test_calls_without_a_free_descriptor_are_the_daemons_own_trouble(server: JobServer) -> None:
+    cancel = {"endpoint": f"{server.url}/jobs/{{handle}}", "method": "DELETE"}
+    plan = server.plan(cancel=cancel, cancel_job_on=["cancelled"], idempotent=False)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        submitted = await server.jobs.submit(plan, WAIT)
+        cancelled = await server.jobs.cancel(plan, WAIT, 7)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert isinstance(submitted, SubmitUnavailable)  # repeatable: no byte was sent
+    assert isinstance(cancelled, CancelUnavailable)
+    assert submitted.reason == cancelled.reason == LOCAL_ERROR
+    assert not server.requests
 
 
 EXPIRED_KEY = {"__type": "com.amazon.coral#ExpiredTokenException", "message": "expired"}

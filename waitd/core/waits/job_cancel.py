@@ -71,6 +71,8 @@ class CancelUnavailable:
 
     message: str
     retry_after: float | None = None
+    #: The reason of the verdict that a poke would get.
+    reason: str = ""
 
 
 CancelAnswer = JobCancelled | CancelRejected | CancelUnavailable

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
-from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Unreachable, Verdict
+from waitd.core.waits.verdict import LOCAL_ERROR, MESSAGE_LIMIT, Failure, Pending, Unreachable, Verdict
 
 #: What identifies the job: one value, or several by name.
 JobHandle = str | int | Mapping[str, Any]
@@ -206,8 +206,9 @@ def after_submit(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
             return SubmissionUpdate(done, Pending("submitted", "The job was submitted."))
         case SubmitUnavailable():
             message = f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT]
+            made = before if answer.reason == LOCAL_ERROR else after  # that call was never made
             return SubmissionUpdate(
-                _with_error(after, answer.message), Unreachable(answer.reason, message, answer.retry_after)
+                _with_error(made, answer.message), Unreachable(answer.reason, message, answer.retry_after)
             )
         case SubmitUncertain():
             if not rules.idempotent:

@@ -1,10 +1,12 @@
 """Resolves a conn_id to an HTTP endpoint and its authorization."""
 
 from copy import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.local_trouble import SUSPECT_VERDICTS, local_trouble, local_verdict, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
 from waitd.ports import Authorization, HttpConnections
 
@@ -16,6 +18,11 @@ _NO_CREDENTIALS = Unreachable(
     "credentials_unavailable",
     "The credentials cannot be looked up now: their backend does not answer, or refuses.",
 )
+#: The same, where the daemon's own trouble may be the reason: the suspect's message is the end.
+_NO_CREDENTIALS_BECAUSE = {
+    suspect: replace(_NO_CREDENTIALS, message=f"{_NO_CREDENTIALS.message} {suspect.message}")
+    for suspect in SUSPECT_VERDICTS
+}
 
 
 class HttpEndpoint:
@@ -121,6 +128,9 @@ def connection_verdict(error: Exception) -> Unreachable:
     """
     if isinstance(error, UnknownConnection):
         return _UNKNOWN_CONNECTION
+    if trouble := local_trouble(error):
+        return local_verdict(trouble)
     if isinstance(error, ConnectionUnavailable):
-        return _NO_CREDENTIALS
+        suspect = suspect_verdict(error)
+        return _NO_CREDENTIALS if suspect is None else _NO_CREDENTIALS_BECAUSE[suspect]
     return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")

@@ -180,7 +180,8 @@ class HttpJobs:
             return CancelRejected(f"The handle does not fit into the cancel request: {error}.")
         answer = await self._call(params, plan.namespace, key)
         if isinstance(answer, _CallFailed):
-            return CancelUnavailable(answer.verdict.message, answer.verdict.retry_after)
+            verdict = answer.verdict
+            return CancelUnavailable(verdict.message, verdict.retry_after, verdict.reason)
         status = answer.response.status
         if 200 <= status < 300 or status in plan.cancel.gone:
             return JobCancelled()
@@ -200,7 +201,7 @@ class HttpJobs:
         try:
             async with asyncio.timeout(target.request_timeout):
                 return await self._send(target, key, sent)
-        except (TimeoutError, BrokenWorkerProcess, MemoryError):
+        except (TimeoutError, BrokenWorkerProcess):
             return _CallFailed(Unreachable("timeout", "No complete answer in time."), sent=sent.sent)
         except Exception as error:  # noqa: BLE001 - every error of the server is an answer
             if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | EgressRefused):

@@ -14,12 +14,14 @@ import orjson
 
 from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers
 from waitd.core.errors import WaitdError
+from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import (
     Delivered,
     DeliveryFailed,
     DeliveryPostponed,
     DeliveryRejected,
     Receipt,
+    local_receipt,
 )
 from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, OutboxItem
@@ -118,7 +120,8 @@ class AirflowSink:
         except AirflowRequestFailed as failed:
             return failed.receipt
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            return DeliveryFailed(str(error))
+            trouble = local_trouble(error)
+            return local_receipt(trouble) if trouble else DeliveryFailed(str(error))
 
     async def _send(
         self, api: AirflowApi, target: AirflowTarget, item: OutboxItem, outcome: EventOutcome
