@@ -18,7 +18,9 @@ from yarl import URL
 
 from waitd.core.connections.connection import encode_segment, parse_origin
 from waitd.core.errors import Unavailable, WaitdError
-from waitd.core.http.server_sent_events import EventParser, ServerSentEvent
+from waitd.core.http.server_sent_events import EventParser, EventTooLarge, ServerSentEvent
+from waitd.outgoing import read_body
+from waitd.outgoing.answer_limits import READ_AHEAD, bounded_connector
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -26,6 +28,8 @@ NDJSON = "application/x-ndjson"
 SILENCE_SECONDS = 45.0
 #: How many items of a list one request gets; the API's limit.
 PAGE_SIZE = 1000
+#: The largest answer that is read, in bytes. A daemon's largest are those to batches.
+MAX_ANSWER = 32 * 1024 * 1024
 
 
 class DaemonUnreachable(Unavailable):
@@ -77,9 +81,12 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(ssl=self._tls)
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=self._credentials
+            connector=bounded_connector(ssl=self._tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={**self._credentials, "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            read_bufsize=READ_AHEAD,
         )
         return self
 
@@ -179,10 +186,14 @@ class Client:
             "GET", URL(self.url + "/v1/events"), headers=headers, timeout=quiet
         ) as answer:
             if answer.status >= 300:
-                raise RequestRefused(answer.status, self._problem(answer.status, await answer.read()))
+                raise RequestRefused(answer.status, self._problem(answer.status, await self._read(answer)))
             parser = EventParser()
             async for chunk in answer.content.iter_any():
-                for event in parser.feed(chunk):
+                try:
+                    events = parser.feed(chunk)
+                except EventTooLarge:
+                    raise self._not_a_daemon(answer.status) from None
+                for event in events:
                     yield event
 
     async def create_key(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +247,7 @@ class Client:
             headers={**(headers or {}), **({"Content-Type": content_type} if method == "POST" else {})},
             timeout=aiohttp.ClientTimeout(total=seconds or self._timeout),
         ) as answer:
-            content = await answer.read()
+            content = await self._read(answer)
         if answer.status >= 300:
             raise RequestRefused(answer.status, self._problem(answer.status, content))
         return content
@@ -251,6 +262,18 @@ class Client:
                 yield answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise DaemonUnreachable(f"no waitd answers at {self.url} ({_reason(error)})") from error
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        content = await read_body(answer.content, answer.headers.getall("Content-Encoding", ()), MAX_ANSWER)
+        if content is None:
+            raise self._not_a_daemon(answer.status)
+        return content
+
+    def _not_a_daemon(self, status: int) -> RequestRefused:
+        """What is raised for an answer that is larger than those of a daemon."""
+        return RequestRefused(
+            status, {"title": f"{self.url} answered more than a waitd daemon does; is the URL right?"}
+        )
 
     def _problem(self, status: int, content: bytes) -> Mapping[str, Any]:
         with suppress(orjson.JSONDecodeError):

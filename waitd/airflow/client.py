@@ -4,6 +4,7 @@ Every call can be repeated safely, so failed calls are retried, for a few second
 worker slot meanwhile.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 MAX_RETRY_AFTER = 15.0
 #: Status codes after which the call is retried.
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+#: The largest answer that is read, in bytes. That of a wait with all its deliveries is far smaller.
+MAX_ANSWER = 2 * 1024 * 1024
 
 
 class WaitdUnreachable(AirflowException):
@@ -53,7 +56,7 @@ class WaitdClient:
         url: URL of the daemon.
         api_key: API key to authenticate with.
         ca_file: CA certificates to verify the daemon's certificate with. Default: the system's.
-        timeout: timeout of one request, in seconds.
+        timeout: timeout of each step of a request, and of its answer's whole body, in seconds.
         sleep: waits between attempts.
     """
 
@@ -69,9 +72,12 @@ class WaitdClient:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        credentials = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
-            headers=headers, timeout=timeout, verify=_tls_verification(ca_file), follow_redirects=False
+            headers={**credentials, "Accept-Encoding": "identity"},
+            timeout=timeout,
+            verify=_tls_verification(ca_file),
+            follow_redirects=False,
         )
 
     def __enter__(self) -> Self:
@@ -111,13 +117,14 @@ class WaitdClient:
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         for delay in (*RETRY_DELAYS, None):
             try:
-                response = self._http.request(method, self.url + path, **request)
+                with self._http.stream(method, self.url + path, **request) as response:
+                    document = self._read(response)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 reason, retry_after = str(error) or type(error).__name__, 0.0
             else:
                 if response.status_code not in RETRYABLE_STATUSES:
-                    return self._decode(response)
-                reason, retry_after = _describe(response), _retry_after(response)
+                    return self._checked(response.status_code, document)
+                reason, retry_after = _describe(response.status_code, document), _retry_after(response)
             if delay is None or retry_after > MAX_RETRY_AFTER:
                 break
             self._sleep(max(retry_after, delay * random.uniform(1.0, 1.5)))  # noqa: S311 - spreads calls, protects nothing
@@ -125,18 +132,33 @@ class WaitdClient:
             f"waitd at {self.url} does not answer: {reason}. Check that the daemon runs, and the connection to it."
         )
 
-    def _decode(self, response: httpx.Response) -> dict[str, Any]:
+    def _read(self, response: httpx.Response) -> dict[str, Any] | None:
+        """Reads the JSON object that a response has; None if it has none, or too large a body."""
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            return None
+        content, deadline = bytearray(), time.monotonic() + self._timeout
+        for chunk in response.iter_raw():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                return None
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the answer did not arrive in time")
         try:
-            document = response.json()
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            document = {
-                "title": f"the server at {self.url} does not answer like waitd; check host and port of the connection"
-            }
-        elif response.status_code < 300:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def _checked(self, status: int, document: dict[str, Any] | None) -> dict[str, Any]:
+        if document is not None and status < 300:
             return document
-        raise WaitdRefused(response.status_code, document)
+        raise WaitdRefused(
+            status,
+            document
+            or {
+                "title": f"the server at {self.url} does not answer like waitd; check host and port of the connection"
+            },
+        )
 
 
 def _path(wait_id: str, rest: str = "") -> str:
@@ -151,12 +173,9 @@ def _tls_verification(ca_file: str | None) -> Any:
     return ssl.create_default_context(cafile=ca_file)
 
 
-def _describe(response: httpx.Response) -> str:
-    try:
-        problem = response.json()
-        return f"HTTP {response.status_code}, {problem.get('detail') or problem.get('title')}"
-    except (ValueError, AttributeError):
-        return f"HTTP {response.status_code}"
+def _describe(status: int, problem: Mapping[str, Any] | None) -> str:
+    reason = problem and (problem.get("detail") or problem.get("title"))
+    return f"HTTP {status}, {reason}" if reason else f"HTTP {status}"
 
 
 def _retry_after(response: httpx.Response) -> float:

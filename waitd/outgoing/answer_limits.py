@@ -5,9 +5,11 @@ of interim answers, nor chunk extensions, trailers and blank lines; and it keeps
 idle connection.
 """
 
+import asyncio
+from functools import partial
 from typing import Any
 
-from aiohttp import StreamReader
+from aiohttp import StreamReader, TCPConnector
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError
@@ -29,6 +31,17 @@ READ_AHEAD = 32 * 1024
 #: A head is parsed in pieces of this size: one of 4 KiB has up to 240 interim answers, which take
 #: aiohttp about 2 ms.
 _PIECE = 4 * 1024
+
+
+def bounded_connector(**options: Any) -> TCPConnector:
+    """A connector for a session, whose answers are within these limits besides their body.
+
+    `options` are those of `aiohttp.TCPConnector`. Call it in the running loop.
+    """
+    connector = TCPConnector(**options)
+    protocol: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
+    connector._factory = protocol  # noqa: SLF001 - aiohttp has no public option for it
+    return connector
 
 
 def exceeds_overhead(received: int, body: int) -> bool:

@@ -5,13 +5,12 @@ checked, whatever the name resolved to before. A pooled connection was checked w
 The hosts that submitters name and those that the operator names have separate pools.
 """
 
-import asyncio
 import errno
 import os
 import resource
 import socket
 from collections.abc import Callable
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,7 +27,7 @@ from waitd.core.connections.egress import (
     is_own_listener,
     listen_address,
 )
-from waitd.outgoing.answer_limits import BoundedResponseHandler
+from waitd.outgoing.answer_limits import bounded_connector
 from waitd.outgoing.errors import AddressRefused
 from waitd.outgoing.lookups import CaresLookup
 from waitd.outgoing.names import Names
@@ -101,12 +100,9 @@ class EgressGuard:
             return within_descriptors(socket.socket(family, kind, protocol), highest)
 
         resolver = self._resolver() if self._resolver else self._own_names
-        connector = aiohttp.TCPConnector(
+        return bounded_connector(
             socket_factory=make_socket, resolver=resolver, **options | {"use_dns_cache": False}
         )
-        protocol: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
-        connector._factory = protocol  # noqa: SLF001 - aiohttp has no public option for it
-        return connector
 
     @cached_property
     def _own_names(self) -> Names:

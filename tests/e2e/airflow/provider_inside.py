@@ -258,5 +258,30 @@ def executions() -> Any:
     return {"results": results, "registered": set_state.store.get("waitd_registration")}
 
 
+def hostile_answers() -> Any:
+    """What the client makes of each answer at `HOSTILE_URL`, and the memory that it took, in MiB.
+
+    Nothing else runs here, so that the highest memory of the process is the client's.
+    """
+    import os
+    import resource
+
+    from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    url, results = os.environ["HOSTILE_URL"], {}
+    for name in os.environ["HOSTILE_ANSWERS"].split():
+        before = peak()
+        with WaitdClient(f"{url}/{name}", sleep=lambda _: None, timeout=2.0) as client:
+            try:
+                outcome = repr(client.get("some"))
+            except (WaitdRefused, WaitdUnreachable) as error:
+                outcome = f"{type(error).__name__}: {error}"
+        results[name] = {"outcome": outcome, "more": peak() - before}
+    return results
+
+
 if __name__ == "__main__":
     print(json.dumps({name: globals()[name]() for name in sys.argv[1:]}, default=str))  # noqa: T201 - the output of this script

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import orjson
 import pytest
 from aiohttp import web
 from daemon import Daemon, daemon, serving
+from stream_server import stream_server
 
 from waitd import __version__
 from waitd.bench.airflow.environment import PROVIDER, link_provider
@@ -151,6 +153,53 @@ def test_sensors_build_the_requests_of_airflows_sensors(facts: Any) -> None:
             "previous_objects": ["p/1", "p/2"],
         },
     }  # fmt: skip
+
+
+async def test_the_client_reads_answers_within_a_bound(environment: Path, tmp_path: Path) -> None:
+    """Hostile answers take neither a worker's memory nor its slot."""
+    deflate = zlib.compressobj()
+    first, more = (deflate.compress(bytes(1 << 22)) + deflate.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    piece = b"x" * 65_536
+    #: By name: the status and headers, and the parts of the body, of which the last repeats.
+    answers: dict[str, tuple[str, list[bytes]]] = {
+        "endless": ("200 OK", [b'{"a":"', piece]),
+        "announced": ("200 OK\r\nContent-Length: 99999999999", [b'{"a":"', piece]),
+        "refused": ("404 Not Found", [piece]),
+        "unavailable": ("503 Sorry", [piece]),
+        "compressed": ("200 OK\r\nContent-Encoding: deflate", [first, more]),
+        "slow": ("200 OK", [b"{"]),
+        "deep": ("200 OK\r\nContent-Length: 1000000", [b"[" * 1_000_000]),
+        "waitd": ("200 OK\r\nContent-Length: 17", [b'{"state": "done"}']),
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = (await reader.readuntil(b"\r\n\r\n")).split(b"/")[1].decode()
+        head, parts = answers[name]
+        writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode())
+        for part in parts:
+            writer.write(part)
+        for _ in range(5000):  # 320 MiB at most
+            writer.write(parts[-1])
+            await writer.drain()
+            await asyncio.sleep(0.2 if name == "slow" else 0)
+
+    async with stream_server(answer) as port:
+        output = await asyncio.to_thread(
+            run_inside,
+            environment,
+            tmp_path,
+            "hostile_answers",
+            HOSTILE_URL=f"http://127.0.0.1:{port}",
+            HOSTILE_ANSWERS=" ".join(answers),
+        )
+    results = output["hostile_answers"]
+    assert {name: result for name, result in results.items() if result["more"] > 32} == {}
+    outcomes = {name: result["outcome"] for name, result in results.items()}
+    for name in ("endless", "announced", "refused", "compressed", "deep"):
+        assert "does not answer like waitd" in outcomes[name]
+    assert outcomes["unavailable"].endswith("HTTP 503. Check that the daemon runs, and the connection to it.")
+    assert "did not arrive in time" in outcomes["slow"]
+    assert outcomes["waitd"] == "{'state': 'done'}"
 
 
 @pytest.fixture
