@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from waitd.airflow.conditions import Untranslatable, callable_to_cel, refuse_callable
-from waitd.probes.cel.evaluation import RESPONSE_ENV
 from waitd.probes.cel.files import FILES_ENV
+from waitd.probes.cel.response import RESPONSE_ENV
 
 
 def single_expression(response: Any) -> bool:

@@ -18,7 +18,7 @@ from waitd.core.http.answer import AnswerFacts, CredentialsRefused
 from waitd.core.http.job_answer import JobAnswerKind
 from waitd.core.waits.verdict import Failure, Success, Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS, record_verdict
-from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, ResponseVariables
+from waitd.probes.cel.conditions import Conditions
 from waitd.probes.cel.expressions import (
     INLINE_COST,
     CelEnvironment,
@@ -27,6 +27,7 @@ from waitd.probes.cel.expressions import (
     replace_json_nul,
 )
 from waitd.probes.cel.files import FILES_ENV, unmet_check
+from waitd.probes.cel.response import RESPONSE_ENV, ResponseVariables
 from waitd.probes.http.params import HttpTarget, parse_target
 from waitd.probes.http.submit import submit_request
 from waitd.probes.presets.evaluation import LANGUAGE, AnswerRule, JobSources, shared_job_conditions

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from waitd.probes.cel.ast import root_node
-from waitd.probes.cel.evaluation import RESPONSE_ENV
 from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
+from waitd.probes.cel.response import RESPONSE_ENV
 
 ENV = cel.NewEnv(
     variables={

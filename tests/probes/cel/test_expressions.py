@@ -13,14 +13,9 @@ from raw_server import answer, poke, probe, raw_server
 from waitd.core.http.answer import Decision
 from waitd.core.waits.verdict import Pending, Success, Unreachable
 from waitd.probes.cel.ast import analyze
-from waitd.probes.cel.evaluation import (
-    RESPONSE_ENV,
-    Conditions,
-    ResponseVariables,
-    decode_json,
-    shared_conditions,
-)
+from waitd.probes.cel.conditions import Conditions, shared_conditions
 from waitd.probes.cel.expressions import INLINE_COST, UNBOUNDED, ConditionSources, ErrorValue, prune
+from waitd.probes.cel.response import RESPONSE_ENV, ResponseVariables, decode_json
 from waitd.probes.cel.workers import run_in_worker
 
 REGEX = "text.matches('(.{0,30}){30}c')"

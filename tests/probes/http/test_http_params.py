@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.schedule import grid_phase
+from waitd.probes.cel.conditions import shared_conditions
+from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.http.params import HttpTarget, _origin, endpoint_origin, parse_target
 
 URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
@@ -103,7 +105,8 @@ def test_an_endpoint_outside_a_cached_connection_is_refused() -> None:
     "condition", ["status == 200", "body.done", "body", "headers['x'] == '1'", "has(body.a)"]
 )
 def test_a_condition_may_have_a_boolean_or_a_dynamic_type(condition: str) -> None:
-    assert parse(URL | {"success_when": condition}).conditions.sources.success_when == condition
+    expected = shared_conditions(ConditionSources(success_when=condition), frozenset({404}))
+    assert parse(URL | {"success_when": condition}).conditions is expected
 
 
 def test_equal_requests_with_different_conditions_have_equal_keys() -> None:

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from waitd.core.http.answer import Decision, Evaluation
 from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes import presets
-from waitd.probes.cel.evaluation import ResponseVariables
+from waitd.probes.cel.response import ResponseVariables
 from waitd.probes.presets import schema
-from waitd.probes.presets.evaluation import JobSources, StateItems, is_path, parse_path, shared_job_conditions
+from waitd.probes.presets.evaluation import JobSources, shared_job_conditions
+from waitd.probes.presets.states import StateItems, is_path, parse_path
 from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts, placeholders
 
 

@@ -1,7 +1,7 @@
 """Conditions in CEL, and the limits on what they may cost.
 
-`expressions` compiles a condition, `ast` reads which fields it names, `evaluation` evaluates the
-conditions of an HTTP response, and `fast_path` evaluates common forms without the CEL library.
-What could block the event loop runs in the worker processes of `workers`. The tables that turn a
-decision into a verdict do not live here but in `waitd.core.http.answer`.
+`expressions` compiles a condition, `ast` reads which fields it names, `conditions` decides on an
+HTTP response, and `fast_path` evaluates common forms without the CEL library. What could block the
+event loop runs in the worker processes of `workers`. The tables that turn a decision into a verdict
+do not live here but in `waitd.core.http.answer`.
 """

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.waits.verdict import Pending
-from waitd.probes.cel.evaluation import Conditions
+from waitd.probes.cel.conditions import Conditions
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.transport.client import HttpAnswer, Request
 from waitd.probes.transport.response import Http1Response

@@ -8,14 +8,10 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
-from waitd.probes.cel.evaluation import (
-    BODY_LIMIT,
-    RESULT_LIMIT,
-    Conditions,
-    ResponseVariables,
-    lowercase_headers,
-)
+from waitd.probes.cel.conditions import Conditions
+from waitd.probes.cel.evaluation import BODY_LIMIT, RESULT_LIMIT
 from waitd.probes.cel.judging import judge_each
+from waitd.probes.cel.response import ResponseVariables, lowercase_headers
 from waitd.probes.cel.workers import WORKERS, run_in_worker, worker_timeout
 from waitd.probes.transport.client import HttpAnswer, HttpClient
 from waitd.probes.transport.response import Http1Response
@@ -127,7 +123,7 @@ class AnswerEvaluator:
                     evaluation = await run_in_worker(conditions.evaluate, response, limiter=self._limiter)
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
-        if cut_off and evaluation.decision is not None and conditions.sources.result is None:
+        if cut_off and evaluation.decision is not None and not conditions.has_result:
             evaluation = evaluation._replace(payload_omitted=True)
         return conditions.verdict(answer.facts, evaluation)
 
@@ -149,4 +145,4 @@ def _body_bytes(conditions: Conditions, head: ResponseVariables) -> int:
     # Conditions that are too slow for the loop are decided once, in a worker, with the body.
     if conditions.fits_inline(head) and conditions.decide(head).decision is None:
         return 0
-    return RESULT_LIMIT if conditions.sources.result is None else BODY_LIMIT
+    return BODY_LIMIT if conditions.has_result else RESULT_LIMIT

@@ -33,8 +33,9 @@ from waitd.core.waits.wait import WaitId
 from waitd.outgoing import EgressGuard, find_address_refused
 from waitd.ports import HttpConnections
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
-from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
+from waitd.probes.cel.evaluation import BODY_LIMIT
 from waitd.probes.cel.expressions import ErrorValue
+from waitd.probes.cel.response import ResponseVariables, lowercase_headers
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.http.params import HttpTarget, http_conn_id, parse_target
 from waitd.probes.http.requests import RequestBuilder

@@ -22,8 +22,9 @@ from waitd.core.connections.connection import Connection, check_endpoint, is_con
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
 from waitd.models import RequestTimeout, Strict, parse_model, pointer
-from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, shared_conditions
+from waitd.probes.cel.conditions import Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
+from waitd.probes.cel.response import RESPONSE_ENV
 from waitd.probes.submit.placeholders import has_placeholder
 
 #: The longest endpoint, in characters.

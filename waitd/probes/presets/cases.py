@@ -18,7 +18,7 @@ from waitd.core.waits.verdict import VERDICT_NAMES, Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.metrics import Tally
 from waitd.ports import Authorization
-from waitd.probes.cel.evaluation import ResponseVariables, lowercase_headers
+from waitd.probes.cel.response import ResponseVariables, lowercase_headers
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.operations import operation_probe

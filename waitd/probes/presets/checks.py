@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from waitd.models import Strict
 from waitd.probes.cel.expressions import CelEnvironment
-from waitd.probes.presets.evaluation import LANGUAGE, is_path
+from waitd.probes.presets.evaluation import LANGUAGE
 from waitd.probes.presets.schema import CallTable, CancelTable, PresetFile, SubmitTable
+from waitd.probes.presets.states import is_path
 from waitd.probes.presets.templates import placeholders
 from waitd.probes.submit.plan import HANDLE_ENV, SubmitParams
 

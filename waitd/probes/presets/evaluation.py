@@ -4,8 +4,7 @@ Other expressions are evaluated only after that. Worker processes import this mo
 import no client and stay cheap to import.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -14,17 +13,17 @@ import orjson
 from waitd.core.http.answer import UNDECIDED, AnswerFacts, CredentialsRefused, Decision, Evaluation
 from waitd.core.http.job_answer import JobAnswerKind, JobState, job_verdict, state_message
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Verdict
+from waitd.probes.cel.conditions import Conditions, use_body
 from waitd.probes.cel.evaluation import (
     INLINE_BODY,
-    Conditions,
-    ResponseVariables,
     all_fit_inline,
     evaluate_message,
     evaluate_payload,
     inline_limit,
-    response_size,
 )
 from waitd.probes.cel.expressions import CelEnvironment, ErrorValue, Expression, Type, replace_json_nul
+from waitd.probes.cel.response import ResponseVariables
+from waitd.probes.presets.states import StateItems, find_state, is_path
 
 #: The variables of a preset's expressions: those of the kind `http`, and the wait's parameters.
 LANGUAGE = CelEnvironment(
@@ -36,27 +35,6 @@ LANGUAGE = CelEnvironment(
         "params": Type.Map(Type.STRING, Type.DYN),
     }
 )
-#: The path of a state that needs no CEL, such as `body.status.state` or `body.jobs[0].status`.
-_PATH = re.compile(r"body(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,3}\])*")
-_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,3})\]")
-
-JsonPath = tuple[str | int, ...]
-
-
-class StateItems(NamedTuple):
-    """A state that is one of the conditions in a list, as in Kubernetes.
-
-    Attributes:
-        path: the path of the list. Its parent must exist, the list itself may be missing.
-        where: the fields and values that an item must have.
-        value: the field that is the state. Among several items a failure precedes a success.
-        otherwise: the state when no item's state is on a list.
-    """
-
-    path: str
-    where: tuple[tuple[str, str], ...]
-    value: str
-    otherwise: str
 
 
 class AnswerRule(NamedTuple):
@@ -97,12 +75,10 @@ class JobConditions(Conditions):
     """A preset's conditions. Equal ones are one object while one of them is alive."""
 
     def __init__(self, sources: JobSources) -> None:
-        # The base class's constructor is for the conditions of the kind `http`.
-        self.sources = sources  # type: ignore[assignment]  # `http` reads only `result` of it
-        self.allowlist = frozenset()
-        self.conditions = ()
-        self.pending_by_status = None
-        self._find_state = _state_finder(sources)
+        self.sources = sources
+        source, listed_states = sources.state, (*sources.failure, *sources.success, *sources.running)
+        self._state = None if isinstance(source, StateItems) or is_path(source) else _compile(source)
+        self._find_state = find_state(source, listed_states)  # not used where the state is CEL
         self._params: dict[str, Any] = (
             {} if sources.params is None else orjson.loads(replace_json_nul(sources.params))
         )
@@ -112,19 +88,19 @@ class JobConditions(Conditions):
         self._refusal = _compile(sources.refusal)
         self._result = _compile(sources.result)
         self._answers = tuple((LANGUAGE.compile(answer.when), answer.means) for answer in sources.answers)
-        self._state = self._find_state if isinstance(self._find_state, Expression) else None
         self._uses_status = self._state is not None and "status" in self._state.names
         self._always = _present(self._state, self._message)
         for_refusals = _present(self._refusal, *(expression for expression, _ in self._answers))
         every = (*self._always, *for_refusals, *_present(self._error, self._result))
-        self.uses_headers = any("headers" in expression.names for expression in every)
-        self.uses_text = any("text" in expression.names for expression in every)
-        self._needs_body = (
-            self._state is None or _uses_body(self._always),
-            _uses_body(every if self._uses_status else for_refusals),
+        super().__init__(
+            every,
+            self._result,
+            needs_body=(
+                self._state is None or use_body(self._always),
+                use_body(every if self._uses_status else for_refusals),
+            ),
+            inline_limit=inline_limit(self._always),
         )
-        self.result_needs_body = self._result is None or _uses_body([self._result])
-        self.inline_limit = inline_limit(self._always)
 
     # ------------------------------------------------------------ evaluation
 
@@ -151,9 +127,9 @@ class JobConditions(Conditions):
 
     def _state_of(self, response: ResponseVariables) -> tuple[JobState | None, str]:
         """Returns the state, and an explanation when there is none."""
-        find = self._find_state
+        state = self._state
         value = (
-            find.evaluate(self._variables(response)) if isinstance(find, Expression) else find(response.body)
+            self._find_state(response.body) if state is None else state.evaluate(self._variables(response))
         )
         if type(value) is str or type(value) is int:  # an ErrorValue is neither, nor is a bool
             return value, ""
@@ -192,7 +168,7 @@ class JobConditions(Conditions):
         """See `Conditions.fits_inline`. Expressions for the end of a job count only then."""
         if len(response.content or b"") > INLINE_BODY:
             return False
-        variables, size = self._variables(response), response_size(self, response)
+        variables, size = self._variables(response), self.size(response)
         applicable = [] if response.status < 300 else [expression for expression, _ in self._answers]
         if (size > self.inline_limit or applicable) and not all_fit_inline(
             [*self._always, *applicable], variables, size
@@ -210,7 +186,7 @@ class JobConditions(Conditions):
         return job_verdict(facts, evaluation)
 
     def __reduce__(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
-        """Pickles the sources, as `Conditions` does."""
+        """See `Conditions.__reduce__`."""
         return shared_job_conditions, (self.sources,)
 
     def _variables(self, response: ResponseVariables) -> Any:
@@ -241,26 +217,12 @@ def shared_job_conditions(sources: JobSources) -> JobConditions:
     return conditions
 
 
-def is_path(source: str) -> bool:
-    """Whether a state's source is a path, not CEL."""
-    return _PATH.fullmatch(source) is not None
-
-
-def parse_path(source: str) -> JsonPath:
-    """Returns the steps of a path below `body`."""
-    return tuple(name or int(index) for name, index in _STEP.findall(source))
-
-
 def _compile(source: str | None) -> Expression | None:
     return None if source is None else LANGUAGE.compile(source)
 
 
 def _present(*expressions: Expression | None) -> tuple[Expression, ...]:
     return tuple(expression for expression in expressions if expression is not None)
-
-
-def _uses_body(expressions: Iterable[Expression]) -> bool:
-    return any(not expression.names.isdisjoint(("body", "text")) for expression in expressions)
 
 
 def _evaluations_by_state(sources: JobSources) -> dict[JobState, Evaluation]:
@@ -277,49 +239,3 @@ def _evaluations_by_state(sources: JobSources) -> dict[JobState, Evaluation]:
 def _unknown_state(state: JobState) -> Evaluation:
     message = f"The state {repr(state)[: MESSAGE_LIMIT // 2]} is unknown; the wait goes on."
     return Evaluation(job_answer=JobAnswerKind.UNKNOWN, message=message)
-
-
-def _state_finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
-    state = sources.state
-    if isinstance(state, StateItems):
-        return _find_in_items(state, (*sources.failure, *sources.success, *sources.running))
-    if not is_path(state):
-        return LANGUAGE.compile(state)
-    path = parse_path(state)
-    return lambda body: _value_at(body, path)
-
-
-def _find_in_items(items: StateItems, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
-    *above, last = parse_path(items.path)
-
-    def find(body: Any) -> Any:
-        parent = _value_at(body, tuple(above))
-        if not isinstance(parent, dict):
-            return None
-        elements = parent.get(last) or []
-        if not isinstance(elements, list):
-            return None
-        states = [
-            item.get(items.value)
-            for item in elements
-            if isinstance(item, dict) and _item_matches(item, items)
-        ]
-        return next((state for state in listed_states if state in states), items.otherwise)
-
-    return find
-
-
-def _item_matches(item: Mapping[str, Any], items: StateItems) -> bool:
-    return all(item.get(name) == value for name, value in items.where)
-
-
-def _value_at(value: Any, path: JsonPath) -> Any:
-    """Returns the value at a path; None when there is none."""
-    for step in path:
-        if isinstance(value, dict) and isinstance(step, str):
-            value = value.get(step)
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
-    return value

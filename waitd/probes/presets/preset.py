@@ -13,15 +13,10 @@ from waitd.models import Strict, parse_model
 from waitd.probes.http.params import HttpTarget, add_endpoint, shared_template, template_hash
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
-from waitd.probes.presets.evaluation import (
-    AnswerRule,
-    JobConditions,
-    JobSources,
-    StateItems,
-    shared_job_conditions,
-)
+from waitd.probes.presets.evaluation import AnswerRule, JobConditions, JobSources, shared_job_conditions
 from waitd.probes.presets.params import check_conn_id, params_model, submit_model
 from waitd.probes.presets.schema import PresetFile
+from waitd.probes.presets.states import StateItems
 from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts
 from waitd.probes.submit.plan import SubmitParams
 

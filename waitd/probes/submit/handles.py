@@ -12,8 +12,9 @@ import orjson
 from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.waits.submission import JobHandle
-from waitd.probes.cel.evaluation import INLINE_BODY, ResponseVariables, evaluate_message
+from waitd.probes.cel.evaluation import INLINE_BODY, evaluate_message
 from waitd.probes.cel.expressions import INLINE_COST, ErrorValue
+from waitd.probes.cel.response import ResponseVariables
 from waitd.probes.cel.workers import run_in_worker, worker_timeout
 from waitd.probes.submit.plan import HANDLE_ENV
 

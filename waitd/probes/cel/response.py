@@ -1,0 +1,124 @@
+"""The variables of an HTTP response, as conditions name them.
+
+Workers import this module, so it imports no client.
+"""
+
+import codecs
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from waitd.core.connections.masking import SecretMask
+from waitd.core.http.answer import Evaluation
+from waitd.probes.cel.expressions import JSON_NUL, CelEnvironment, Type, replace_json_nul, replace_nul
+
+RESPONSE_ENV = CelEnvironment(
+    {"status": Type.INT, "headers": Type.Map(Type.STRING, Type.STRING), "body": Type.DYN, "text": Type.STRING}
+)
+
+#: Python codecs that are not charsets of HTTP bodies, or are slow on crafted input.
+_UNUSABLE_CODECS = frozenset(
+    {"idna", "punycode", "raw_unicode_escape", "unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
+)
+
+
+class ResponseVariables:
+    """The variables of a response, as conditions name them.
+
+    `body` and `text` are decoded at first use.
+
+    Attributes:
+        headers: lower-case names; values of a repeated name are joined by commas.
+        content: the decompressed body, or None if it was not read.
+        raw: the same without the secrets that `mask` masks. The headers are masked by the caller.
+        decided: the last decision and the conditions that made it.
+    """
+
+    __slots__ = ("_body", "_text", "charset", "content", "decided", "headers", "mask", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        content: bytes | None,
+        charset: str | None,
+        mask: SecretMask | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+        self.charset = charset
+        self.mask = mask
+        self._body: Any = _UNREAD
+        self._text: str | None = None
+        self.decided: tuple[object, Evaluation] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
+        """Pickles what was received; a worker decodes it itself."""
+        return ResponseVariables, (self.status, self.headers, self.content, self.charset, self.mask)
+
+    @property
+    def raw(self) -> bytes | None:
+        """The masked body."""
+        if self.mask is None or self.content is None:
+            return self.content
+        return self.mask.mask_bytes(self.content)
+
+    @property
+    def body(self) -> Any:
+        """The body as JSON; None if it is not JSON."""
+        if self._body is _UNREAD:
+            raw = self.content if self.mask is None else self.raw
+            if raw is not None and JSON_NUL in raw:
+                raw = replace_json_nul(raw)
+            self._body, _ = decode_json(raw)
+        return self._body
+
+    @property
+    def text(self) -> str:
+        """The body as text in the response's charset; bytes that cannot be decoded are replaced."""
+        if self._text is None:
+            codec = _codec(self.charset)
+            text = (self.raw or b"").decode(codec, "replace")
+            if self.mask is not None and codec != "utf-8":
+                text = self.mask.mask_text(text)
+            self._text = replace_nul(text)
+        return self._text
+
+
+_UNREAD = object()
+
+
+def decode_json(raw: bytes | None) -> tuple[Any, bool]:
+    """Returns the JSON value of a body, and whether it is JSON at all."""
+    if not raw:
+        return None, False
+    try:
+        return orjson.loads(raw), True
+    except orjson.JSONDecodeError:
+        return None, False
+
+
+def _codec(charset: str | None) -> str:
+    if charset is None:
+        return "utf-8"
+    try:
+        name = codecs.lookup(charset).name
+        "".encode(name)  # refuses codecs that do not produce text
+    except (LookupError, ValueError):
+        return "utf-8"
+    return "utf-8" if name in _UNUSABLE_CODECS else name
+
+
+def lowercase_headers(items: Mapping[str, str], mask: SecretMask | None = None) -> dict[str, str]:
+    """Returns headers, masked, as conditions name them. Bytes that are not UTF-8 are replaced."""
+    headers: dict[str, str] = {}
+    for name, value in items.items():
+        key = name.lower()
+        text = (
+            value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        )
+        text = replace_nul(text)
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers if mask is None else mask.mask_headers(headers)
