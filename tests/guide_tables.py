@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from waitd.cli import app
 from waitd.cli.console import EXIT_CODE_MEANINGS
+from waitd.core.connections.extras import AUTH_EXTRAS, AWS_RULES, HTTP_RULES, RULES, ExtraRules
 from waitd.probes.aws.probe import AwsWaiterParams
 from waitd.probes.http.params import HttpParams
 from waitd.probes.http.submit import HttpSubmit
@@ -60,6 +61,8 @@ SINKS: Mapping[str, type[BaseModel]] = {
     "webhook": WebhookParams, "airflow": AirflowParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,
     "amqp": AmqpParams,
 }  # fmt: skip
+#: What every vendor's connection may have: the options of http, and what an auth_type reads.
+_OVER_HTTP = RULES["dbt_cloud"].used
 #: Defaults that depend on the user who runs waitd.
 DESCRIBED_DEFAULTS = {"state_dir": "`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`"}
 
@@ -73,6 +76,7 @@ def tables() -> dict[str, str]:
         "submit": _fields(HttpSubmit),
         "sinks": _table(["Sink", "Parameter", "Default", ""], sinks),
         "settings": _table(["Setting", "Default", ""], _rows(Settings)),
+        "extras": _extras(),
         "commands": _table(["Command", ""], _commands(typer.main.get_command(app), "waitd")),
         "exit codes": _table(
             ["Exit code", ""], ([str(code.value), text] for code, text in EXIT_CODE_MEANINGS.items())
@@ -94,6 +98,24 @@ def _rows(model: type[BaseModel], prefix: Sequence[str] = (), within: str = "") 
             rows.append([*prefix, shown, _default(name, field), field.description or ""])
     assert all(row[-1] for row in rows), f"a field of {model.__name__} has no description"
     return rows
+
+
+def _extras() -> str:
+    """What is done with extras of each connection type, besides those of every type over HTTP."""
+
+    def names(of: Iterable[str]) -> str:
+        return ", ".join(f"`{name}`" for name in sorted(of))
+
+    def row(conn_type: str, rules: ExtraRules) -> list[str]:
+        used = rules.used - _OVER_HTTP if rules.used >= _OVER_HTTP else rules.used
+        refused = {*rules.refused, *rules.credentials}
+        others = "a header" if rules.headers else "ignored"
+        return [f"`{conn_type}`", names(used), names(rules.ignored), names(refused), others]
+
+    aws = AWS_RULES._replace(used=AUTH_EXTRAS["aws_sigv4"])
+    shown = {"http": HTTP_RULES, **RULES, "aws": aws}
+    rows = [row(conn_type, rules) for conn_type, rules in sorted(shown.items())]
+    return _table(["Type", "Used", "Ignored", "Refused", "Any other"], rows)
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -10,10 +10,15 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
+import structlog
+
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.connection import Connection, is_conn_id
+from waitd.core.connections.extras import ignored_extras
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, copy_error
 from waitd.metrics import Instruments
+
+log = structlog.get_logger(__name__)
 
 #: Seconds between two lookups by `refresh` for one connection.
 REFRESH_INTERVAL = 30.0
@@ -150,10 +155,18 @@ class CachedConnections:
         if isinstance(result, UnknownConnection):
             self._cache.pop(conn_id, None)
         elif isinstance(result, Connection):
+            if cached is None or cached.connection.extra != result.extra:
+                _log_ignored_extras(result)
             refreshed_at = cached.refreshed_at if cached else -inf
             self._cache[conn_id] = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
         elif cached is not None:
             self._cache[conn_id] = replace(cached, fresh_until=self._now() + STALE_PAUSE, error=result)
+
+
+def _log_ignored_extras(connection: Connection) -> None:
+    """Logs them once for each version of a connection."""
+    if ignored := ignored_extras(connection):
+        log.warning("connection_extras_ignored", conn_id=connection.conn_id, extras=dict(ignored))
 
 
 def _unwrap(result: LookupResult) -> Connection:

@@ -14,6 +14,7 @@ from waitd.core.connections.token_requests import IssuedToken, JwtAssertion, Tok
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import EgressGuard, JsonClient, ServiceClient
+from waitd.outgoing.tls import client_tls
 
 #: Seconds that a token endpoint has to answer.
 TIMEOUT = 10.0
@@ -76,7 +77,7 @@ class TokenEndpointClient(ServiceClient):
             else {"Authorization": basic_authorization(*grant.basic_auth)},
             json=fields if grant.as_json else None,
             data=None if grant.as_json else fields,
-            ssl=grant.verify_tls,
+            ssl=await client_tls(grant.tls),
         )
         if response.status not in {200, 201}:
             code = response.fields.get("error")

@@ -3,6 +3,7 @@
 A 2xx answer is a delivery.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from yarl import URL
 
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.core.connections.http_options import parse_client_tls
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
@@ -22,6 +24,7 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejecte
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
 from waitd.outgoing import EgressGuard, describe_error
+from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections, OutboxItem
 
 #: The field of a connection's extra that holds its signing secrets.
@@ -68,7 +71,7 @@ class _Endpoint:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
-    verify: bool
+    verify: bool | ssl.SSLContext
     source: HostSource
     #: The connection's credentials; None without a connection.
     authorization: Authorization | None = None
@@ -223,7 +226,7 @@ class WebhookSink:
             join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._signing_keys(connection),
-            connection.verifies_tls(),
+            await client_tls(parse_client_tls(connection.extra)),
             HostSource.OPERATOR,
             authorization,
         )

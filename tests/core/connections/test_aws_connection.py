@@ -1,5 +1,6 @@
 """How an Airflow connection of type `aws` is read."""
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from waitd.core.connections.aws import (
     parse_aws_connection,
 )
 from waitd.core.connections.connection import Connection
+from waitd.core.connections.http_options import ClientTls
 
 
 def parsed(login: str | None = None, password: str | None = None, **extra: Any) -> AwsConnection:
@@ -19,7 +21,7 @@ def parsed(login: str | None = None, password: str | None = None, **extra: Any) 
 
 
 def test_an_empty_connection_means_the_environment() -> None:
-    assert parsed() == AwsConnection(AwsKeySource(), None, None, "auto", True, None)
+    assert parsed() == AwsConnection(AwsKeySource(), None, None, "auto", ClientTls())
 
 
 def test_login_and_password_take_precedence_over_the_extra() -> None:
@@ -44,12 +46,52 @@ def test_region_addressing_style_and_verify_are_read() -> None:
     connection = parsed(
         region_name="eu-west-1", verify="/etc/ca.pem", config_kwargs={"s3": {"addressing_style": "virtual"}}
     )
-    assert (connection.region, connection.addressing_style, connection.verify_tls, connection.ca_bundle) == ("eu-west-1", "virtual", True, "/etc/ca.pem")  # fmt: skip
+    assert (connection.region, connection.addressing_style) == ("eu-west-1", "virtual")
+    assert connection.tls == ClientTls("/etc/ca.pem")
 
 
 @pytest.mark.parametrize("verify", [False, "false", "False"])
 def test_verify_false_disables_verification(verify: Any) -> None:
-    assert (parsed(verify=verify).verify_tls, parsed(verify=verify).ca_bundle) == (False, None)
+    assert parsed(verify=verify).tls == ClientTls(verify=False)
+
+
+def test_config_kwargs_choose_an_endpoint_and_a_client_certificate() -> None:
+    config = {"use_fips_endpoint": True, "use_dualstack_endpoint": True, "region_name": "eu-west-1"}
+    connection = parsed(
+        config_kwargs=config | {"client_cert": ["/crt", "/key"], "retries": {"mode": "standard"}}
+    )
+    assert (connection.fips, connection.dual_stack, connection.region) == (True, True, "eu-west-1")
+    assert connection.tls == ClientTls(cert="/crt", key="/key")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"proxies": {"https": "http://planted"}}, "config_kwargs.proxies"),
+        ({"s3": {"use_accelerate_endpoint": True}}, "config_kwargs.s3.use_accelerate_endpoint"),
+        ({"signature_version": "s3"}, "config_kwargs.signature_version"),
+        ({"use_fips_endpoint": "planted"}, "config_kwargs.use_fips_endpoint"),
+        ({"unheard_of": "planted"}, "config_kwargs.unheard_of"),
+    ],
+)
+def test_what_would_change_requests_and_is_not_used_is_refused_by_name(config: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(name)) as refused:
+        parsed(config_kwargs=config)
+    assert "planted" not in str(refused.value)
+
+
+def test_an_endpoint_excludes_those_of_aws() -> None:
+    with pytest.raises(ValueError, match="exclude endpoint_url"):
+        parsed(config_kwargs={"use_fips_endpoint": True}, endpoint_url="http://minio:9000")
+
+
+def test_session_kwargs_are_read_last() -> None:
+    session = {"aws_access_key_id": "OLD", "aws_secret_access_key": "s", "aws_session_token": "t"}
+    session |= {"region_name": "eu-west-1", "profile_name": "p"}
+    keys = AwsKeySource(AwsKeys("OLD", "s", "t"), "p", None, "eu-west-1")
+    assert parsed(session_kwargs=session).keys == keys
+    newer = parsed("AKIA", "n", session_kwargs=session, region_name="us-east-1", profile_name="q")
+    assert newer.keys == AwsKeySource(AwsKeys("AKIA", "n", "t"), "q", None, "us-east-1")
 
 
 def test_an_unsigned_connection_has_no_keys() -> None:

@@ -218,9 +218,9 @@ def test_verify_false_applies_to_the_connections_origin_only(
     auth_type: str, host: str | None, token_url: str | None, verifies: bool
 ) -> None:
     extra = {"auth_type": auth_type, "token_url": token_url, "verify": False}
-    assert token_request(host=host, login="i", password="s", extra=extra).verify_tls is verifies
+    assert token_request(host=host, login="i", password="s", extra=extra).tls.verify is verifies
     extra["verify"] = True
-    assert token_request(host=host or "h", login="i", password="s", extra=extra).verify_tls
+    assert token_request(host=host or "h", login="i", password="s", extra=extra).tls.verify
 
 
 @pytest.mark.parametrize("missing", ["client_email", "private_key"])

@@ -1,11 +1,13 @@
 """Redirects: which are followed, with which method, body and credentials."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from job_api import BY_CONNECTION, DONE, job_api
 from raw_server import Script, answer, poke, probe, raw_server
 
+from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Success
 
 pytestmark = pytest.mark.usefixtures("every_transport")
@@ -57,6 +59,40 @@ async def test_at_most_five_redirects_are_followed(redirects: int, reason: str) 
         [verdict] = await poke(http, {"endpoint": server.url})
     assert verdict.reason == reason
     assert server.paths == ["/", "/1", "/2", "/3", "/4", "/5"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason", "requests"),
+    [
+        ({"max_redirects": 7}, "success", 8),
+        ({"max_redirects": 2}, "redirect_loop", 3),
+        ({"max_redirects": 0}, "redirect_loop", 1),
+        ({"allow_redirects": False}, "http_302", 1),
+        ({"allow_redirects": "false", "max_redirects": 7}, "http_302", 1),
+    ],
+)
+async def test_a_connection_may_limit_its_redirects(
+    extra: dict[str, Any], reason: str, requests: int
+) -> None:
+    def script(_: str, n: int) -> Script:
+        return [answer(302, b"", f"Location: /{n}") if n <= 7 else DONE]
+
+    async with (
+        raw_server(script) as server,
+        probe(Connection("job_api", host=server.url, extra=extra)) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert (verdict.reason, len(server.requests)) == (reason, requests)
+
+
+async def test_a_redirect_that_is_not_followed_may_leave_the_origin() -> None:
+    extra = {"allow_redirects": False}
+    async with (
+        raw_server([answer(302, b"", "Location: https://elsewhere.example/")]) as server,
+        probe(Connection("job_api", host=server.url, extra=extra)) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION | {"success_when": "status == 302"})
+    assert isinstance(verdict, Success)
 
 
 async def test_a_redirect_to_another_origin_is_not_followed() -> None:

@@ -4,11 +4,13 @@ import asyncio
 import gc
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
+from certificates import Authority
 from daemon import until
 from job_api import CHUNKED, DONE, IS_DONE
-from raw_server import CLOSE, ENDLESS, HANG, RESET, Script, answer, poke, probe, raw_server
+from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, answer, poke, probe, raw_server
 from stream_server import stream_server
 
 from waitd.core.connections.connection import Connection
@@ -126,6 +128,35 @@ async def test_an_unknown_certificate_is_accepted_only_if_the_connection_says_so
             [verdict] = await poke(http, {"http_conn_id": "api", "endpoint": "/x", **IS_DONE})
     assert isinstance(verdict, expected)
     assert verify is False or verdict.reason == "tls"
+
+
+async def test_a_connection_names_its_authority_and_its_client_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
+    context.load_cert_chain(authority.certificate, authority.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = RawServer(lambda _head, _n: [DONE])
+    extra = {"verify": str(authority.file), "cert": [str(authority.certificate), str(authority.key)]}
+    async with stream_server(server.serve, tls=context) as port:
+        api = Connection("api", host=f"https://127.0.0.1:{port}", extra=extra)
+        async with probe(api) as http:
+            verdicts = [await poke(http, {"http_conn_id": "api", **IS_DONE}) for _ in range(2)]
+        without = Connection("api", host=api.host, extra={"verify": str(authority.file)})
+        async with probe(without) as http:
+            [refused] = await poke(http, {"http_conn_id": "api", **IS_DONE})
+    assert [type(verdict) for [verdict] in verdicts] == [Success, Success]
+    assert isinstance(refused, Unreachable)
+    assert (server.connections, len(server.requests)) == (1, 2)  # equal options share a connection
+
+
+@pytest.mark.parametrize("extra", [{"verify": "/missing/ca.crt"}, {"cert": ["/missing/c", "/missing/k"]}])
+async def test_a_file_of_a_connection_that_is_missing_is_named(extra: dict[str, Any]) -> None:
+    async with probe(Connection("api", host="https://127.0.0.1:9", extra=extra)) as http:
+        [verdict] = await poke(http, {"http_conn_id": "api", **IS_DONE})
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == "connection_invalid"
+    assert "'/missing/" in verdict.message
 
 
 async def test_a_cancelled_poke_closes_its_connection() -> None:

@@ -185,6 +185,31 @@ async def test_the_environment_replaces_a_missing_aws_default(monkeypatch: pytes
         assert absent.reason == "unknown_connection"
 
 
+@pytest.mark.parametrize(
+    ("kind", "host"),
+    [
+        ("athena.query", "https://athena-fips.us-west-2.amazonaws.com"),
+        ("stepfunctions.execution", "https://states-fips.us-west-2.amazonaws.com"),
+        ("emr.step", "https://elasticmapreduce-fips.us-west-2.amazonaws.com"),
+        ("batch.job", "https://fips.batch.us-west-2.amazonaws.com"),
+    ],
+)
+async def test_a_connection_may_choose_the_fips_endpoints(kind: str, host: str) -> None:
+    extra = {"config_kwargs": {"use_fips_endpoint": True}}
+    account = Connection("mine", "aws", login="AKIA", password="s", extra=extra)
+    async with kinds(account) as probes:
+        completed = await probes.connections.get(vendor_name("mine", kind, "us-west-2"))
+    assert completed.host == host
+
+
+async def test_extras_that_a_preset_cannot_use_are_refused_by_name() -> None:
+    extra = {"token": "planted", "service_principal_oauth": True}
+    databricks = Connection("databricks_default", "databricks", host="https://h.example", extra=extra)
+    async with kinds(databricks) as probes:
+        with pytest.raises(ValueError, match="service_principal_oauth"):
+            await probes.connections.get(vendor_name("databricks_default", "databricks.run"))
+
+
 async def test_the_environment_does_not_replace_a_connection_whose_backend_is_down() -> None:
     async with kinds() as probes:
         probes.known.down = True

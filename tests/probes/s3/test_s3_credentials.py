@@ -182,7 +182,25 @@ async def test_an_unavailable_sts_ends_no_wait(s3: S3Server) -> None:
 async def test_an_unreadable_ca_bundle_makes_the_connection_unusable(s3: S3Server, verify: str) -> None:
     verdict = await poke_key(s3.connection(verify=verify), bucket_key="s3://bucket/a")
     assert isinstance(verdict, Unreachable)
-    assert "CA bundle" in verdict.message
+    assert "verify names" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("config", "base"),
+    [
+        ({"use_fips_endpoint": True}, "https://s3-fips.us-west-2.amazonaws.com"),
+        ({"use_dualstack_endpoint": True}, "https://s3.dualstack.us-west-2.amazonaws.com"),
+        (
+            {"use_fips_endpoint": True, "use_dualstack_endpoint": True},
+            "https://s3-fips.dualstack.us-west-2.amazonaws.com",
+        ),
+    ],
+)
+async def test_config_kwargs_choose_an_endpoint_of_aws(config: dict[str, bool], base: str) -> None:
+    extra = {"region_name": "us-west-2", "config_kwargs": config}
+    account = Connection("aws_default", "aws", login="AKIA", password="s", extra=extra)
+    endpoint = await AwsEndpoints(ScriptedConnections([account]), now=lambda: 0.0).get(AccountRef())
+    assert (endpoint.base, endpoint.origin, endpoint.style) == (base, base, "virtual")
 
 
 async def test_an_endpoint_is_cached_while_its_connection_is_and_has_its_own_keys(

@@ -26,8 +26,7 @@ A token is sent as `Authorization: Bearer …`, or in the header that extra `tok
 (`Proxy-Authorization` for an identity-aware proxy in front of an application with its own login).
 
 In addition, each entry of the object `extra["headers"]` is sent as a header. As in Airflow's
-HttpHook, so is each entry of `extra` whose name can only be a header's: `Authorization`, `Accept`,
-or any name with a hyphen.
+HttpHook, so is each other entry of `extra`; see `waitd.core.connections.extras`.
 """
 
 import re
@@ -38,6 +37,7 @@ from dataclasses import dataclass, field, replace
 from waitd.core.connections.aws import AwsKeySource, parse_aws_connection
 from waitd.core.connections.azure_signature import AzureSharedKey, parse_shared_key
 from waitd.core.connections.connection import Connection, parse_origin
+from waitd.core.connections.extras import check_extras, header_extras
 from waitd.core.connections.token_requests import (
     TokenRequest,
     airbyte_token_request,
@@ -95,7 +95,8 @@ def build_credentials(connection: Connection) -> Credentials:
     auth_type = extra.get("auth_type", _default_auth_type(connection))
     if not isinstance(auth_type, str) or auth_type.lower() not in AUTH_TYPES:
         raise ValueError(f"auth_type must be one of {', '.join(AUTH_TYPES)}")
-    headers = dict(_extra_headers(extra))
+    check_extras(connection)
+    headers = dict(_extra_headers(connection))
     auth = AUTH_TYPES[auth_type.lower()](connection)
     if isinstance(auth, dict):
         headers.update(auth)
@@ -132,12 +133,10 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"the value of {name} has control characters or is not valid Unicode")
 
 
-def _extra_headers(extra: Mapping[str, object]) -> Iterator[Header]:
+def _extra_headers(connection: Connection) -> Iterator[Header]:
     """The headers that `extra` gives by itself, whatever the auth_type."""
-    for name, value in extra.items():
-        if isinstance(value, str) and ("-" in name or name.lower() in {"authorization", "accept"}):
-            yield name, value
-    headers = extra.get("headers", {})
+    yield from header_extras(connection)
+    headers = connection.extra.get("headers", {})
     if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
         raise ValueError("the extra's headers must be an object of strings")
     yield from headers.items()

@@ -2,16 +2,18 @@
 
 Only what requests to a service need is read:
 
-- The access key: login and password, else extra `aws_access_key_id` and `aws_secret_access_key`;
-  default: the environment's credentials.
+- The access key: login and password, else extra `aws_access_key_id` and `aws_secret_access_key`,
+  also in `session_kwargs`; default: the environment's credentials.
 - The key's session token: extra `aws_session_token`.
 - The profile of the environment's credentials: extra `profile_name`.
 - The role to assume with the key: extra `role_arn`, `external_id` and `assume_role_kwargs`.
 - The region: extra `region_name`.
 - The endpoint of AWS or of a compatible service: extra `service_config.<service>.endpoint_url`,
   else `endpoint_url`.
-- S3's addressing style (`path`, `virtual` or `auto`): extra `config_kwargs.s3.addressing_style`.
-- No credentials, for public buckets: extra `config_kwargs.signature_version` = `unsigned`.
+- Of botocore's configuration, extra `config_kwargs`: S3's addressing style (`path`, `virtual` or
+  `auto`) as `s3.addressing_style`, AWS's endpoints for FIPS 140 and for IPv6 as `use_fips_endpoint`
+  and `use_dualstack_endpoint`, `region_name`, `client_cert`, and no credentials, for public
+  buckets, as `signature_version` = `unsigned`. What would change a request otherwise is refused.
 - Certificates: extra `verify`. False: do not verify them; a path: verify them with this CA bundle.
 """
 
@@ -21,10 +23,22 @@ from typing import Any, NamedTuple
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.connection import Connection, join_url, text_field
+from waitd.core.connections.extras import AWS_CONFIG_IGNORED
+from waitd.core.connections.http_options import DEFAULT_TLS, ClientTls, parse_client_tls
 
 #: A region becomes a label of a host name. S3-compatible stores have region names of their own.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _STYLES = ("auto", "path", "virtual")
+#: What is read of `config_kwargs`, and of its `s3`.
+_CONFIG = frozenset(
+    {
+        *("signature_version", "s3", "use_fips_endpoint", "use_dualstack_endpoint", "region_name"),
+        "client_cert",
+    }
+)
+_S3_CONFIG = frozenset({"addressing_style"})
+#: Signature Version 4, under botocore's names.
+_SIGNATURES = (None, "unsigned", "v4", "s3v4")
 
 
 def is_region(text: str) -> bool:
@@ -70,16 +84,17 @@ class AwsConnection(NamedTuple):
         region: None if the connection names none.
         endpoint: the base URL of the service; None for AWS's own.
         addressing_style: S3's addressing style: `auto`, `path` or `virtual`.
-        verify_tls: whether certificates are verified.
-        ca_bundle: the path of a CA bundle; None for the system's.
+        tls: how certificates are verified.
+        fips, dual_stack: which of AWS's own endpoints is used; there is none besides an endpoint.
     """
 
     keys: AwsKeySource | None = AwsKeySource()
     region: str | None = None
     endpoint: str | None = None
     addressing_style: str = "auto"
-    verify_tls: bool = True
-    ca_bundle: str | None = None
+    tls: ClientTls = DEFAULT_TLS
+    fips: bool = False
+    dual_stack: bool = False
 
 
 def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConnection:
@@ -89,24 +104,51 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
         ValueError: a field has an unusable value. The message quotes no secret.
     """
     extra = connection.extra
-    region = text_field(extra, "region_name")
+    config = _config(extra)
+    session = _map(extra, "session_kwargs")
+    region = text_field(extra, "region_name") or text_field(session, "region_name")
+    region = region or text_field(config, "region_name")
     if region is not None and not is_region(region):
         raise ValueError("the extra's region_name is not the name of a region")
-    config = _map(extra, "config_kwargs")
     style = text_field(_map(config, "s3"), "addressing_style") or "auto"
     if style not in _STYLES:
         raise ValueError(f"addressing_style is one of {', '.join(_STYLES)}")
-    unsigned = config.get("signature_version") == "unsigned"
-    verify = extra.get("verify")
-    bundle = verify if isinstance(verify, str) and verify.lower() not in {"", "true", "false"} else None
+    endpoint = aws_endpoint(extra, service)
+    fips, dual_stack = _flag(config, "use_fips_endpoint"), _flag(config, "use_dualstack_endpoint")
+    if endpoint is not None and (fips or dual_stack):
+        raise ValueError(
+            "use_fips_endpoint and use_dualstack_endpoint choose an endpoint of AWS, so they exclude endpoint_url"
+        )
     return AwsConnection(
-        keys=None if unsigned else _key_source(connection, region),
+        keys=None
+        if config.get("signature_version") == "unsigned"
+        else _key_source(connection, session, region),
         region=region,
-        endpoint=aws_endpoint(extra, service),
+        endpoint=endpoint,
         addressing_style=style,
-        verify_tls=connection.verifies_tls(),
-        ca_bundle=bundle,
+        tls=parse_client_tls({**extra, "cert": config.get("client_cert")}),
+        fips=fips,
+        dual_stack=dual_stack,
     )
+
+
+def _config(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`config_kwargs`; refuses what would change a request and is not used."""
+    config = _map(extra, "config_kwargs")
+    unknown = [name for name in config if name not in _CONFIG | AWS_CONFIG_IGNORED]
+    unknown += [f"s3.{name}" for name in _map(config, "s3") if name not in _S3_CONFIG | AWS_CONFIG_IGNORED]
+    if unknown:
+        raise ValueError(f"the extra's config_kwargs.{unknown[0]} is not supported")
+    if config.get("signature_version") not in _SIGNATURES:
+        raise ValueError("the extra's config_kwargs.signature_version must be unsigned, v4 or s3v4")
+    return config
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value not in (None, True, False):
+        raise ValueError(f"the extra's config_kwargs.{name} must be true or false")
+    return bool(value)
 
 
 def aws_endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = False) -> str | None:
@@ -132,15 +174,19 @@ def aws_endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = Fal
         raise ValueError(f"the endpoint_url of {service}: {error}") from None
 
 
-def _key_source(connection: Connection, region: str | None) -> AwsKeySource:
+def _key_source(connection: Connection, session: Mapping[str, Any], region: str | None) -> AwsKeySource:
     extra = connection.extra
     key_id, secret = connection.login, connection.password
-    if not (key_id and secret):
-        key_id, secret = text_field(extra, "aws_access_key_id"), text_field(extra, "aws_secret_access_key")
-    static = AwsKeys(key_id, secret, text_field(extra, "aws_session_token")) if key_id and secret else None
+    for fields in (extra, session):
+        if not (key_id and secret):
+            key_id = text_field(fields, "aws_access_key_id")
+            secret = text_field(fields, "aws_secret_access_key")
+    token = text_field(extra, "aws_session_token") or text_field(session, "aws_session_token")
+    static = AwsKeys(key_id, secret, token) if key_id and secret else None
     if static is None and (connection.login or connection.password):
         raise ValueError("the connection needs both login (the access key id) and password (its secret)")
-    return AwsKeySource(static, text_field(extra, "profile_name"), _role(extra), region)
+    profile = text_field(extra, "profile_name") or text_field(session, "profile_name")
+    return AwsKeySource(static, profile, _role(extra), region)
 
 
 def _role(extra: Mapping[str, Any]) -> AssumedRole | None:

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from waitd.core.connections.connection import Connection, join_url, parse_origin, text_field
+from waitd.core.connections.http_options import DEFAULT_TLS, ClientTls, parse_client_tls
 
 #: The lifetime of a token, in seconds, if its endpoint does not state it.
 DEFAULT_LIFETIME = 300.0
@@ -71,7 +72,7 @@ class TokenRequest:
         basic_auth: name and password for HTTP Basic, or None.
         assertion: a JWT to sign and send in the field `assertion`, or None.
         token_field: the field of the response that holds the token.
-        verify_tls: whether the endpoint's certificate is verified.
+        tls: how the endpoint's certificate is verified.
         is_jwt: the token is a JWT whose claims state its lifetime.
         renewal_margin: the token is renewed when a fifth of its lifetime is left, but no earlier
             than this many seconds before its expiry.
@@ -83,7 +84,7 @@ class TokenRequest:
     basic_auth: tuple[str, str] | None = field(default=None, repr=False)
     assertion: JwtAssertion | None = None
     token_field: str = "access_token"  # noqa: S105 - a name, not a secret
-    verify_tls: bool = True
+    tls: ClientTls = DEFAULT_TLS
     is_jwt: bool = False
     renewal_margin: float = RENEWAL_MARGIN
 
@@ -209,15 +210,16 @@ def google_token_request(connection: Connection) -> TokenRequest:
 def _request(connection: Connection, url: str, fields: list[tuple[str, str]], **more: Any) -> TokenRequest:
     """A request to `url`, which is absolute or below the connection's URL.
 
-    The connection's `verify: false` applies only if the endpoint has the connection's own origin.
+    The connection's `verify` and `cert` apply only if the endpoint has the connection's own origin.
     """
-    verify = connection.verifies_tls()
+    tls = parse_client_tls(connection.extra)
     if "://" not in url:
         url = join_url(connection.base_url(), url)
     else:
         origin = parse_origin(url)
-        verify = verify or not connection.host or origin != parse_origin(connection.base_url())
-    return TokenRequest(url, tuple(fields), verify_tls=verify, **more)
+        if not connection.host or origin != parse_origin(connection.base_url()):
+            tls = DEFAULT_TLS
+    return TokenRequest(url, tuple(fields), tls=tls, **more)
 
 
 def _client(connection: Connection) -> tuple[str, str]:

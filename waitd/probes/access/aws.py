@@ -2,11 +2,9 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import structlog
-from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.bounded_dict import BoundedDict
@@ -15,8 +13,9 @@ from waitd.core.connections.connection import Connection, join_url, parse_origin
 from waitd.core.errors import UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Verdict
+from waitd.outgoing.tls import client_tls
 from waitd.ports import Connections
-from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
+from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults, variant_endpoint
 from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.transport.errors import classify_error
 
@@ -193,11 +192,15 @@ class AwsEndpoints:
                 base = join_url(defaults.endpoint, "").rstrip("/")
         if not is_region(region):
             raise ValueError("the AWS region of the environment is not the name of a region")
-        verify_tls = await _certificates(settings)
+        style = settings.addressing_style
+        if settings.fips or settings.dual_stack:
+            base = await variant_endpoint(self._service, region, settings.fips, settings.dual_stack)
+            style = "virtual" if style == "auto" else style
+        verify_tls = await client_tls(settings.tls)
         origin = str(parse_origin(base or f"https://{aws_host(region, self._service)}"))
         source = settings.keys
         keys = source.static if source is not None and source.role is None else None
-        endpoint = AwsEndpoint(base, origin, region, settings.addressing_style, keys, verify_tls)
+        endpoint = AwsEndpoint(base, origin, region, style, keys, verify_tls)
         cached = self._cache[account] = _CachedEndpoint(connection, endpoint, None if keys else source)
         return cached
 
@@ -205,17 +208,3 @@ class AwsEndpoints:
 def aws_host(region: str, service: str = "s3") -> str:
     """Returns the host of AWS's own S3 in a region. For other services it may differ."""
     return f"{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
-
-
-async def _certificates(settings: AwsConnection) -> bool | ssl.SSLContext:
-    if settings.ca_bundle is None or not settings.verify_tls:
-        return settings.verify_tls
-    try:
-        return await to_thread.run_sync(_context, settings.ca_bundle)
-    except (OSError, ssl.SSLError):
-        raise ValueError("the CA bundle that its extra verify names cannot be read") from None
-
-
-@lru_cache(maxsize=64)
-def _context(path: str) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=path)

@@ -8,6 +8,7 @@ cached for a minute.
 import asyncio
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from anyio import to_thread
@@ -116,6 +117,39 @@ def _environment_defaults(profile: str | None, service: str) -> EnvironmentDefau
         raise ValueError("the environment does not have the AWS profile that it names") from None
     endpoint = os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL")
     return EnvironmentDefaults(region or None, endpoint or None)
+
+
+async def variant_endpoint(service: str, region: str, fips: bool, dual_stack: bool) -> str:
+    """Returns AWS's own endpoint of a service for FIPS 140, for IPv6, or both.
+
+    Args:
+        service: boto3's name of the service.
+        region: its region.
+        fips: the endpoint with validated cryptography.
+        dual_stack: the endpoint with an IPv6 address.
+
+    Raises:
+        ValueError: the service has no such endpoint there.
+        ImportError: botocore is not installed.
+    """
+    return await to_thread.run_sync(_variant_endpoint, service, region, fips, dual_stack)
+
+
+@lru_cache(maxsize=256)
+def _variant_endpoint(service: str, region: str, fips: bool, dual_stack: bool) -> str:
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+
+    config = Config(
+        use_fips_endpoint=fips, use_dualstack_endpoint=dual_stack, ignore_configured_endpoint_urls=True
+    )
+    keys = {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
+    try:
+        client = Session().create_client(service, region_name=region, config=config, **keys)
+    except BotoCoreError as error:
+        raise ValueError(f"AWS has no such endpoint of {service}: {type(error).__name__}") from None
+    return str(client.meta.endpoint_url)
 
 
 def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:

@@ -1,13 +1,16 @@
 """Resolves a conn_id to an HTTP endpoint and its authorization."""
 
+import ssl
 from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
 
 from waitd.core.connections.connection import Connection, parse_origin
+from waitd.core.connections.http_options import HttpOptions, parse_http_options
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.local_trouble import SUSPECT_VERDICTS, local_trouble, local_verdict, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
+from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections
 
 #: The errors on which `connection_verdict` decides.
@@ -26,19 +29,26 @@ _NO_CREDENTIALS_BECAUSE = {
 
 
 class HttpEndpoint:
-    """The base URL of a connection.
+    """The base URL of a connection, and how requests are sent there.
+
+    Attributes:
+        options: the connection's TLS files, proxies and redirects, as plain values.
+        verify_tls: whether to verify certificates, or the context that `options.tls` describes.
 
     Raises:
         ValueError: the connection has no URL.
     """
 
-    __slots__ = ("base", "connection", "origin", "verify_tls")
+    __slots__ = ("base", "connection", "options", "origin", "verify_tls")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, options: HttpOptions, verify_tls: bool | ssl.SSLContext
+    ) -> None:
         self.connection = connection
+        self.options = options
+        self.verify_tls = verify_tls
         self.base = connection.base_url()
         self.origin = str(parse_origin(self.base))
-        self.verify_tls = connection.verifies_tls()
 
     def at_root(self) -> "HttpEndpoint":
         """Returns the endpoint without its path, for URLs of the same origin in a response."""
@@ -73,7 +83,7 @@ class HttpAccessResolver:
         """Returns the connection's origin if it is cached, else `connection <conn_id>`."""
         connection = self._connections.cached_any(conn_id)
         try:
-            return f"connection {conn_id}" if connection is None else self._endpoint(connection).origin
+            return f"connection {conn_id}" if connection is None else str(parse_origin(connection.base_url()))
         except ValueError:
             return f"connection {conn_id}"
 
@@ -92,7 +102,10 @@ class HttpAccessResolver:
                 or access.authorization is not authorization
                 or access.endpoint.connection is not connection
             ):
-                access = self._accesses[conn_id] = HttpAccess(self._endpoint(connection), authorization)
+                endpoint = self._cached_endpoint(connection)
+                if endpoint is None:
+                    return None
+                access = self._accesses[conn_id] = HttpAccess(endpoint, authorization)
         except ValueError:
             return None
         return access
@@ -106,7 +119,7 @@ class HttpAccessResolver:
         connections = self._connections
         try:
             connection = await (connections.refresh if refused else connections.get)(conn_id)
-            endpoint = self._endpoint(connection)
+            endpoint = self._cached_endpoint(connection) or await self._endpoint(connection)
             authorization = None if refused else connections.cached_authorization(connection)
             if authorization is None:
                 authorization = await connections.authorize(connection, refused=refused)
@@ -114,10 +127,14 @@ class HttpAccessResolver:
         except CONNECTION_ERRORS as error:
             return connection_verdict(error)
 
-    def _endpoint(self, connection: Connection) -> HttpEndpoint:
+    def _cached_endpoint(self, connection: Connection) -> HttpEndpoint | None:
         endpoint = self._endpoints.get(connection.conn_id)
-        if endpoint is None or endpoint.connection is not connection:
-            endpoint = self._endpoints[connection.conn_id] = HttpEndpoint(connection)
+        return endpoint if endpoint is not None and endpoint.connection is connection else None
+
+    async def _endpoint(self, connection: Connection) -> HttpEndpoint:
+        options = parse_http_options(connection.extra)
+        endpoint = HttpEndpoint(connection, options, await client_tls(options.tls))
+        self._endpoints[connection.conn_id] = endpoint
         return endpoint
 
 

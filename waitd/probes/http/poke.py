@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from waitd.core.aws.signature import AwsSigner
+from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
@@ -148,13 +149,20 @@ class HttpPoke(TasklessPoke):
                 return [access] * len(self._targets)
             self._access = access
         if isinstance(response, Http1Response):
-            answer = await context.client.follow_redirects(self._request, response, context.now())
+            answer = await context.client.follow_redirects(
+                self._request, response, context.now(), self._max_redirects()
+            )
         else:
             try:
                 request = self._build_request()
             except ValueError as error:  # the message quotes no query
                 return [connection_verdict(error)] * len(self._targets)
-            answer = await context.client.fetch(request, context.now(), new_connection=response is not None)
+            answer = await context.client.fetch(
+                request,
+                context.now(),
+                new_connection=response is not None,
+                max_redirects=self._max_redirects(),
+            )
         mask, elsewhere = self._request.mask, answer.facts.redirect_origin
         if mask is not None and elsewhere is not None:
             facts = answer.facts._replace(redirect_origin=mask.mask_text(elsewhere))
@@ -169,6 +177,9 @@ class HttpPoke(TasklessPoke):
         finally:
             if not answer.response.closed:
                 await context.client.release(answer.response)
+
+    def _max_redirects(self) -> int | None:
+        return DEFAULT_REDIRECTS if self._access is None else self._access.endpoint.options.max_redirects
 
     async def _retry_refused(self, results: list[Evaluation]) -> Sequence[Verdict]:
         """Repeats the request with fresh credentials for the waits that the answer refused."""

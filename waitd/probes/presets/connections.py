@@ -13,9 +13,10 @@ from typing import Any
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import aws_endpoint, is_region, parse_aws_connection
 from waitd.core.connections.connection import Connection, parse_origin
+from waitd.core.connections.extras import check_extras
 from waitd.core.errors import UnknownConnection
 from waitd.ports import HttpConnections
-from waitd.probes.access.aws_credentials import EnvironmentDefaults, environment_defaults
+from waitd.probes.access.aws_credentials import EnvironmentDefaults, environment_defaults, variant_endpoint
 from waitd.probes.presets.schema import ConnectionTable
 
 #: Airflow's default connection; if it does not exist, the environment's credentials are used.
@@ -155,10 +156,12 @@ def vendor_connection(
     """
     if table.aws_service is not None:
         return _aws(connection, table, region, environment)
+    check_extras(connection)
     host = connection.host or _fill(table.base_url, connection.extra)
     if not host:
         raise ValueError("it has no host")
     completed = _with_auth(replace(connection, host=host, schema=connection.schema or table.scheme), table)
+    completed = replace(completed, extra=_without_blanks(completed.extra, table))
     base = completed.base_url()
     if table.api_path is not None and base == str(parse_origin(base)):
         completed = replace(completed, host=base + table.api_path, port=None)
@@ -194,6 +197,12 @@ def _fill(template: str | None, extra: Mapping[str, Any]) -> str | None:
     return _BLANK.sub(lambda match: str(values[match[1]]), template)
 
 
+def _without_blanks(extra: Mapping[str, Any], table: ConnectionTable) -> Mapping[str, Any]:
+    """The extra without what was filled into URLs, which would be sent as a header."""
+    blanks = {name for text in (table.base_url or "", *table.extra.values()) for name in _BLANK.findall(text)}
+    return {name: value for name, value in extra.items() if name not in blanks}
+
+
 def _aws(
     connection: Connection, table: ConnectionTable, region: str | None, environment: EnvironmentDefaults
 ) -> Connection:
@@ -207,7 +216,7 @@ def _aws(
     host = endpoint or f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
     auth = "none" if account.keys is None else "aws_sigv4"
     extra = {**connection.extra, "auth_type": auth, "aws_service": service, "region_name": region}
-    return replace(connection, host=host, port=None, schema=None, extra=extra)
+    return replace(connection, conn_type="aws", host=host, port=None, schema=None, extra=extra)
 
 
 async def _environment(
@@ -217,12 +226,20 @@ async def _environment(
     if table.aws_service is None:
         return NO_DEFAULTS
     account = None if connection is None else parse_aws_connection(connection)
-    if account is not None and (region or account.region):
+    variant = account is not None and (account.fips or account.dual_stack)
+    if account is not None and (region or account.region) and not variant:
         return NO_DEFAULTS
-    service = (table.aws_client or table.aws_service).upper().replace("-", "_")
+    client = table.aws_client or table.aws_service
+    service = client.upper().replace("-", "_")
     profile = account.keys.profile if account is not None and account.keys is not None else None
     try:
         defaults = await environment_defaults(profile, _SERVICE_IDS.get(service, service))
     except ImportError:
         raise ValueError("AWS needs a library that is not installed: pip install 'waitd[s3]'") from None
-    return defaults if connection is None else defaults._replace(endpoint=None)
+    if account is None:
+        return defaults
+    region = region or account.region or defaults.region
+    if not variant or region is None:
+        return defaults._replace(endpoint=None)
+    endpoint = await variant_endpoint(client, region, account.fips, account.dual_stack)
+    return defaults._replace(endpoint=endpoint)

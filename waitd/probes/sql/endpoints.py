@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from anyio import to_thread
 
 from waitd.core.connections.connection import Connection, Origin, parse_origin
+from waitd.core.connections.extras import check_extras
 
 
 class SqlEndpoint(NamedTuple):
@@ -63,6 +64,7 @@ def _server(connection: Connection, dialect: str, default_port: int) -> Origin:
 
 def _postgres(connection: Connection) -> SqlEndpoint:
     server = _server(connection, "postgresql", 5432)
+    check_extras(connection)
     database = connection.schema or connection.login or "postgres"
     mode = connection.extra.get("sslmode", "prefer")
     if mode not in {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}:

@@ -17,6 +17,7 @@ from yarl import URL
 from waitd import __version__
 from waitd.core.connections.connection import Origin, parse_origin
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
@@ -26,7 +27,6 @@ from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
 from waitd.probes.transport.response import Http1Response, OnResponse
 
-MAX_REDIRECTS = 5
 #: The methods whose requests use the connection pool instead of a session.
 POOLED_METHODS = frozenset({"GET", "HEAD"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -133,13 +133,21 @@ class HttpClient:
             return None
         return pool.send(method, url, headers, verify_tls, on_response)
 
-    async def fetch(self, request: Request, now: float, *, new_connection: bool = False) -> HttpAnswer:
+    async def fetch(
+        self,
+        request: Request,
+        now: float,
+        *,
+        new_connection: bool = False,
+        max_redirects: int | None = DEFAULT_REDIRECTS,
+    ) -> HttpAnswer:
         """Sends a request and follows redirects within its origin.
 
         Args:
             request: the request.
             now: Unix seconds, for `Retry-After` dates.
             new_connection: whether to use no idle connection.
+            max_redirects: None: a redirect is the answer.
 
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
@@ -148,12 +156,14 @@ class HttpClient:
         if named is not request.named:
             request = request._replace(named=named)
         response = await self._request(request, new_connection=new_connection)
-        return await self.follow_redirects(request, response, now)
+        return await self.follow_redirects(request, response, now, max_redirects)
 
-    async def follow_redirects(self, request: Request, response: Response, now: float) -> HttpAnswer:
+    async def follow_redirects(
+        self, request: Request, response: Response, now: float, max_redirects: int | None
+    ) -> HttpAnswer:
         """Returns the answer to a request with this first response; see `fetch`."""
         redirects = 0
-        while response.status in REDIRECTS and "Location" in response.headers:
+        while max_redirects is not None and response.status in REDIRECTS and "Location" in response.headers:
             status = response.status
             try:
                 url, origin = resolve_location(request.url, response.headers["Location"])
@@ -161,7 +171,7 @@ class HttpClient:
                 return HttpAnswer(AnswerFacts(status), response)  # no usable Location: as any other 3xx
             if origin != parse_origin(request.url):
                 return HttpAnswer(AnswerFacts(status, redirect_origin=str(origin)), response)
-            if redirects == MAX_REDIRECTS:
+            if redirects == max_redirects:
                 return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
             redirects += 1
             if _becomes_get(status, request.method):

@@ -12,11 +12,13 @@ from yarl import URL
 
 from waitd.core.airflow.callback import TaskTry
 from waitd.core.connections.connection import Connection, encode_segment, join_url
+from waitd.core.connections.http_options import parse_client_tls
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected, local_receipt
 from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
+from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections
 
 #: The largest response in bytes: a task instance includes its rendered fields, and the payload if
@@ -170,7 +172,7 @@ class AirflowApi:
             service="Airflow",
             headers=dict(self._authorization.headers),
             json=body,
-            ssl=self._connection.verifies_tls(),
+            ssl=await client_tls(parse_client_tls(self._connection.extra)),
         )
 
     def _failure(self, response: JsonResponse, role: Role) -> DeliveryFailed | DeliveryRejected | None:

@@ -1,0 +1,96 @@
+"""TLS contexts of connections that name their own certificates."""
+
+import asyncio
+import ssl
+from functools import lru_cache
+from pathlib import Path
+
+from waitd.core.connections.http_options import ClientTls
+
+#: How many contexts are kept; one with the system's certificates takes 0.5 MB.
+_MAX_CONTEXTS = 256
+
+#: When a file was last changed, and its size; a mounted secret is a link, so its inode changes.
+_FileVersion = tuple[int, int, int]
+
+
+def needs_files(tls: ClientTls) -> bool:
+    """Whether `client_tls` reads files, so that it must be awaited."""
+    return isinstance(tls.verify, str) or tls.cert is not None
+
+
+async def client_tls(tls: ClientTls) -> bool | ssl.SSLContext:
+    """What aiohttp and the probes' transport take as `ssl`: whether to verify, or a context.
+
+    Equal options share one context until one of their files changes, so that they share
+    connections.
+
+    Raises:
+        ValueError: a file cannot be read, or holds no certificate or key. The message names it.
+    """
+    if not needs_files(tls):
+        return tls.verify is not False
+    return await asyncio.to_thread(_current_context, tls)
+
+
+def _current_context(tls: ClientTls) -> ssl.SSLContext:
+    """Blocks."""
+    ca = tls.verify if isinstance(tls.verify, str) else None
+    named = {"verify": ca, "cert": tls.cert, "key of cert": tls.key}
+    versions = tuple(_version(extra, path) for extra, path in named.items() if path is not None)
+    return _context(tls, versions)
+
+
+def _version(extra: str, path: str) -> _FileVersion:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a path"
+        raise ValueError(f"the extra's {extra} names {path!a}, which cannot be read: {why}") from None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=_MAX_CONTEXTS)
+def _context(tls: ClientTls, _: tuple[_FileVersion, ...]) -> ssl.SSLContext:
+    context = ssl.create_default_context() if tls.verify is True else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif isinstance(tls.verify, str):
+        _load_authorities(context, tls.verify)
+    if tls.cert is not None:
+        _load_certificate(context, tls.cert, tls.key)
+    return context
+
+
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    try:
+        if Path(path).is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except OSError as error:
+        raise ValueError(
+            f"the extra's verify names {path!a}, which has no CA certificates: {_why(error)}"
+        ) from None
+
+
+def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    try:
+        context.load_cert_chain(cert, key, password=_refuse_to_decrypt)
+    except (OSError, ValueError) as error:
+        files = f"{cert!a} and {key!a}" if key else f"{cert!a}"
+        raise ValueError(
+            f"the extra's cert names {files}, which must hold a certificate and its unencrypted key: {_why(error)}"
+        ) from None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "not PEM"
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+def _refuse_to_decrypt() -> str:
+    """Without it, OpenSSL asks for a password on the terminal."""
+    raise ValueError("the key is encrypted")
