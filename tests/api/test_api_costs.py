@@ -9,7 +9,7 @@ from api_fakes import DAY, NOW, SUCCESS, Api, WatchedStore, pointers_of, problem
 
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec
-from waitd.ports import Inserted, LiveWait, NewWait, StoredWait, StoreListener, UnstoredOutcome
+from waitd.ports import Inserted, LiveWait, NewWait, StoredWait, UnstoredOutcome
 from waitd.stores import CostRules, Database
 
 CONSTANTS = CostConstants(
@@ -30,14 +30,6 @@ class FakeMeter:
         return MeasuredUsage(pokes + (10.0 if ended else 0.0), 2.0 * seconds)
 
 
-@dataclass
-class MeterListener(StoreListener):
-    meter: FakeMeter
-
-    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
-        return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
-
-
 @pytest.fixture
 def meter() -> FakeMeter:
     return FakeMeter()
@@ -46,9 +38,13 @@ def meter() -> FakeMeter:
 @pytest.fixture
 async def store(meter: FakeMeter) -> AsyncIterator[WatchedStore]:
     """A store that measures."""
+
+    def measure(wait: StoredWait, seconds: float) -> MeasuredUsage:
+        return meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
+
     store = WatchedStore(
         await Database.open("sqlite+aiosqlite://"),
-        listener=MeterListener(meter),
+        measure=measure,
         costs=CostRules(("dag_id",), 100, 400 * DAY),
     )
     yield store

@@ -186,7 +186,7 @@ class SubmitHarness(PokerHarness):
     def cancel(self, name: str) -> None:
         wait = self.store.end(WaitId(name), cancelled_outcome())
         self.poker.drop(wait.id)
-        self.cancels.on_finished(wait)
+        self.cancels.add(wait)
 
     def outcome(self, name: str) -> tuple[str, str]:
         """The state and the reason of an ended wait."""

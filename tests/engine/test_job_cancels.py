@@ -98,8 +98,8 @@ async def test_a_job_whose_wait_is_gone_or_whose_cancel_is_done_is_not_cancelled
     del harness.store.waits[gone.id]
     harness.store.update(done.id, job_cancel=JobCancel(CancelState.CANCELLED, 1))
     async with harness.running():
-        harness.cancels.on_finished(gone)
-        harness.cancels.on_finished(done)
+        harness.cancels.add(gone)
+        harness.cancels.add(done)
         await asyncio.sleep(60)
     assert harness.jobs.cancelled == []
 

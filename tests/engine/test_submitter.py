@@ -118,7 +118,7 @@ async def test_the_handle_of_an_answer_after_the_end_is_saved_and_its_job_cancel
         harness.cancel("b")
         assert harness.outcome("a") == ("timeout", "deadline")
         assert harness.jobs.cancelled == []
-        harness.cancels.on_finished(harness.wait("a"))
+        harness.cancels.add(harness.wait("a"))
         await asyncio.sleep(30)
     assert sorted(harness.jobs.cancelled) == [("a", 1), ("b", 1)]
     assert len(harness.jobs.calls["a"]) == len(harness.jobs.calls["b"]) == 1

@@ -22,8 +22,6 @@ from waitd.ports import (
     NewWait,
     Sink,
     StoredDelivery,
-    StoredOutcome,
-    StoreListener,
     UnstoredOutcome,
 )
 from waitd.stores import Database, Store
@@ -44,7 +42,7 @@ class ErrorRecordingStore(Store):
             self.errors.setdefault(delivery_id, []).append(after.last_error)
 
 
-class Outbox(StoreListener):
+class Outbox:
     """Inserts and finishes waits, and inspects their deliveries."""
 
     def __init__(
@@ -59,7 +57,6 @@ class Outbox(StoreListener):
         self.store = store = ErrorRecordingStore(
             database,
             destination_of=lambda _, sink: _destination(sinks, sink),
-            listener=self,
             retry_delays=retry_delays,
         )
         self._other = ({"kind": "other", "to": "other"},) if with_other_sink else ()
@@ -75,12 +72,7 @@ class Outbox(StoreListener):
             attempt_timeout=attempt_timeout,
             per_destination=32,
         )
-
-    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
-        self.deliverer.wake({destination for outcome in outcomes for destination in outcome.destinations})
-
-    def on_redelivered(self, destinations: frozenset[str]) -> None:
-        self.deliverer.wake(destinations)
+        store.listeners = (self.deliverer,)
 
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Inserts waits with these sinks, and the other sink if there is one."""

@@ -54,7 +54,7 @@ class WallClock:
 
 @dataclass
 class RecordingListener(StoreListener):
-    """Records what the store reports; answers it with `live` and `usage` about waits that end."""
+    """Records what the store reports; `live` and `usage` are about waits that end."""
 
     inserted: list[StoredWait] = field(default_factory=list)
     finished: list[StoredOutcome] = field(default_factory=list)
@@ -100,10 +100,13 @@ async def opened(
     listener: StoreListener | None = None,
     costs: CostRules | None = None,
 ) -> AsyncIterator[Store]:
+    recorder = listener if isinstance(listener, RecordingListener) else RecordingListener()
     store = Store(
         await Database.open(url_of(path)),
         destination_of=destination_of,
-        listener=listener,
+        listeners=() if listener is None else (listener,),
+        live_progress=recorder.live_progress,
+        measure=recorder.measure,
         now=clock or WallClock(),
         retry_delays=RETRY_DELAYS,
         costs=costs,

@@ -229,12 +229,16 @@ async def test_an_outcome_is_stored_with_its_deliveries_or_not_at_all(
     assert len((await finish(store, wait)).wait.deliveries) == 1
 
 
-async def test_a_defective_listener_does_not_fail_the_callers(
+async def test_a_defective_listener_fails_neither_the_callers_nor_the_next_listener(
     store: Store, listener: RecordingListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "on_inserted", None)  # calling it is an error
-    monkeypatch.setattr(listener, "on_finished", None)
-    await ended(store)
+    defective = RecordingListener()
+    monkeypatch.setattr(defective, "on_inserted", None)  # calling it is an error
+    monkeypatch.setattr(defective, "on_finished", None)
+    store.listeners = (defective, listener)
+    wait = await ended(store)
+    assert [each.id for each in listener.inserted] == [wait.id]
+    assert [each.wait.id for each in listener.finished] == [wait.id]
 
 
 @pytest.mark.parametrize("kills", range(3))

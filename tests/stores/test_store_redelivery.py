@@ -106,7 +106,7 @@ async def test_dead_deliveries_are_checked_again_in_the_transaction(store: Store
     await add_one(store, supersede_key="k")
 
     async def redeliver(*ids: str) -> int:
-        return await store._writer.execute(RedeliverEach(ids, None, dead_only=True))
+        return await store._execute(RedeliverEach(ids, None, dead_only=True))
 
     assert await redeliver(late.id, "pruned") == 0
     assert [await redeliver(delivery.id), await redeliver(delivery.id)] == [1, 0]

@@ -14,7 +14,6 @@ from waitd.app.adapters import Adapters
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
-from waitd.core.waits.wait import Progress, WaitId
 from waitd.engine.clock import SteadyClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
@@ -26,7 +25,7 @@ from waitd.engine.submitter import Submitter
 from waitd.engine.trouble_log import TroubleLog
 from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
-from waitd.ports import Probe, Signal, Sink, StoredOutcome, StoredWait, StoreListener
+from waitd.ports import Probe, Sink, StoredOutcome, StoredWait, StoreListener
 from waitd.probes.signal import SignalProbe
 from waitd.settings import Settings
 from waitd.sinks.airflow.sweep import AirflowSweep
@@ -45,7 +44,10 @@ WATCH_SECONDS = 1.0
 
 
 class Engine(StoreListener):
-    """Holds, pokes and delivers. As the store's listener it passes each change on to its parts."""
+    """Builds the parts that hold, poke and deliver, and runs their loops.
+
+    The store calls the parts themselves about changes, in the order of `Store.listeners`.
+    """
 
     def __init__(
         self, settings: Settings, database: Database, adapters: Adapters, instruments: Instruments
@@ -56,7 +58,8 @@ class Engine(StoreListener):
         self.store = Store(
             database,
             destination_of=lambda _, sink: destination_of(adapters.sinks, sink),
-            listener=self,
+            live_progress=lambda wait_id: self.poker.live_progress(wait_id),  # noqa: PLW0108 - the poker is built below
+            measure=self._measure,
             now=self.clock.now,
             retry_delays=settings.delivery_retry_delays,
             costs=CostRules(cost.labels, cost.values, cost.retention),
@@ -124,6 +127,8 @@ class Engine(StoreListener):
             if cost.enabled
             else None
         )
+        listeners = (self.wait_counts, self.meter, self.poker, self.job_cancels, self.signals, self.deliverer)
+        self.store.listeners = [*filter(None, listeners), self]
         self._s3_events = self._build_s3_event_queue(settings, adapters)
         self._sweep_airflow = partial(
             AirflowSweep(self.store, adapters.airflow).run, settings.airflow_sweep_interval
@@ -150,55 +155,30 @@ class Engine(StoreListener):
         except ValueError as error:
             raise WaitdError(f"s3_events_queue_url: {error}") from None
 
-    # ------------------------------------------------------------ as the store's listener
+    # ------------------------------------------------------------ as a listener of the store
 
-    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
-        """See `StoreListener`."""
-        self.wait_counts.on_inserted(waits)
-        self.poker.adopt(waits)
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:  # noqa: ARG002 - the poker holds them
+        """Freezes objects when many more waits are held."""
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
             gc.collect(1)  # the young objects: freezing would keep garbage among them
             self._freeze()
-        if self.meter is not None:
-            self.meter.on_inserted(waits)
 
     def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
-        """See `StoreListener`."""
-        self.wait_counts.on_finished(outcomes)
-        if self.meter is not None:
-            self.meter.on_finished(outcomes)
-        destinations: set[str] = set()
+        """Wakes the API's readers."""
         for outcome in outcomes:
-            self.poker.drop(outcome.wait.id)
-            self.job_cancels.on_finished(outcome.wait)
             self.long_polls.notify(outcome.wait.id)
-            destinations |= outcome.destinations
         self.feed.notify(self.store.finished_seq)
-        self.deliverer.wake(destinations)
-
-    def on_redelivered(self, destinations: frozenset[str]) -> None:
-        """See `StoreListener`."""
-        self.deliverer.wake(destinations)
-
-    def on_signals(self, signals: Sequence[Signal]) -> None:
-        """See `StoreListener`."""
-        self.signals.on_signals(signals)
 
     def on_clock_stepped(self, moved: float) -> None:
-        """See `StoreListener`."""
+        """Makes the clock step, and every schedule with it."""
         self.clock.follow(moved)
         self.poker.reanchor(moved)
         self.maintenance.reanchor(moved)
         self.signals.reanchor(moved)
         self.deliverer.check_soon()
 
-    def live_progress(self, wait_id: WaitId) -> Progress | None:
-        """See `StoreListener`."""
-        live = self.poker.live(wait_id)
-        return None if live is None else live.progress
-
-    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
-        """See `StoreListener`."""
+    def _measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
+        """What a wait that ends after `seconds` has used; None: costs are not measured."""
         meter, pokes = self.meter, wait.progress.pokes
         return None if meter is None else meter.measured(wait.spec, pokes, seconds, ended=True)
 

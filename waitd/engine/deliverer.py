@@ -32,7 +32,7 @@ from waitd.core.waits.delivery import (
 from waitd.engine.clock import Clock
 from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
-from waitd.ports import OutboxItem, OutboxStore, Sink
+from waitd.ports import OutboxItem, OutboxStore, Sink, StoredOutcome, StoreListener
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class DestinationQueue:
         self.more = True
 
 
-class Deliverer:
+class Deliverer(StoreListener):
     """Delivers; `run` is its loop."""
 
     def __init__(
@@ -105,6 +105,14 @@ class Deliverer:
         self._paces = Paces(MIN_RATE)
         self._draining = False
         self._attempt_done = asyncio.Event()
+
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """See `StoreListener`: delivers the events of ended waits."""
+        self.wake({destination for outcome in outcomes for destination in outcome.destinations})
+
+    def on_redelivered(self, destinations: frozenset[str]) -> None:
+        """See `StoreListener`: delivers to these destinations again."""
+        self.wake(destinations)
 
     def wake(self, destinations: Iterable[str]) -> None:
         """Delivers to these destinations now, or after the first retry delay."""

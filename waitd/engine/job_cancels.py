@@ -8,7 +8,7 @@ the job is `unknown`, which the wait shows.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from math import inf
 
@@ -43,7 +43,7 @@ from waitd.engine.clock import Clock
 from waitd.engine.submitter import Submitter, plan_of
 from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
-from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan
+from waitd.ports import Jobs, JobStore, Probe, StoredOutcome, StoredWait, StoreListener, SubmitPlan
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class OriginCancels:
         self.workers = 0
 
 
-class JobCancels:
+class JobCancels(StoreListener):
     """Cancels jobs; `run` is its loop."""
 
     def __init__(  # noqa: PLR0917 - the parts that it works with
@@ -96,7 +96,12 @@ class JobCancels:
         self._paces = Paces(MIN_RATE)
         self._wakeup = asyncio.Event()
 
-    def on_finished(self, wait: StoredWait) -> None:
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """See `StoreListener`: schedules the cancelling of jobs."""
+        for outcome in outcomes:
+            self.add(outcome.wait)
+
+    def add(self, wait: StoredWait) -> None:
         """Schedules the cancelling of an ended wait's job, if it is requested."""
         due = None if wait.job_cancel is None else next_cancel_at(wait.job_cancel, self._clock.now())
         if due is None or wait.id in self._known:
@@ -132,7 +137,7 @@ class JobCancels:
             if not page:
                 return
             for wait in page:
-                self.on_finished(wait)
+                self.add(wait)
             after = page[-1].id
 
     def _origin(self, wait: StoredWait) -> str:

@@ -29,7 +29,7 @@ from waitd.engine.clock import Clock
 from waitd.engine.memory_sizing import resident_bytes
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments, total_of
-from waitd.ports import StoredOutcome, StoredWait
+from waitd.ports import StoredOutcome, StoredWait, StoreListener
 
 SAMPLE_SECONDS = 1.0
 #: After how many samples the weight of a sample has dropped to a third: about an hour.
@@ -49,7 +49,7 @@ _OTHERS, _VERDICTS = "poke of other kinds", "verdicts of "
 GUESSES = {_ACCEPTED: 100e-6, _ENDED: 150e-6, _DELIVERED: 200e-6, _SHARED: 25e-6, IDLE: 0.002}
 
 
-class Meter:
+class Meter(StoreListener):
     """Accounts for each second; `run` is its loop. Not thread-safe."""
 
     def __init__(

@@ -193,21 +193,22 @@ class Origins:
         """
         while True:
             if self._final.queue.groups:
-                origin = self._final
-            elif self._ready and not final_only:
-                origin = self._ready.popleft()
-                if not origin.proven and self._unproven_running >= self._max_unproven:
-                    self._held_back.append(origin)
-                    continue
-                if origin.pace.limited and origin.pace.next_start(monotonic) > monotonic:
-                    self._paced.append(origin)
-                    continue
-                origin.is_ready = False
-            else:
+                if group := self._pop(self._final, now, monotonic):
+                    return self._final, group
+                continue
+            if final_only or not self._ready:
                 return None
+            origin = self._ready.popleft()
+            if not origin.proven and self._unproven_running >= self._max_unproven:
+                self._held_back.append(origin)
+                continue
+            pace = origin.pace
+            if pace.limited and pace.next_start(monotonic) > monotonic:
+                self._paced.append(origin)
+                continue
+            origin.is_ready = False
             group = self._pop(origin, now, monotonic)
-            if group and origin is not self._final:
-                pace = origin.pace
+            if group:
                 if monotonic < pace.window_ends:
                     pace.count += 1
                 else:
@@ -235,12 +236,7 @@ class Origins:
 
     def _make_ready(self, origin: OriginQueue) -> None:
         """Gives an origin a turn, if it has waits and may run one more poke."""
-        if (
-            not origin.is_ready
-            and origin.queue.groups
-            and origin.running < origin.limit
-            and origin is not self._final
-        ):
+        if not origin.is_ready and origin.queue.groups and origin.running < origin.limit:
             origin.is_ready = True
             self._ready.append(origin)
 

@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 
 import anyio
+from msgspec import Struct
 
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
 from waitd.core.waits.verdict import Verdict
@@ -25,7 +26,7 @@ HELD_UP_SECONDS = 1.0
 STARTS_PER_TURN = 100
 
 
-class PokeAttempt:
+class PokeAttempt(Struct, eq=False):
     """A poke in progress on behalf of a group of waits.
 
     Attributes:
@@ -38,34 +39,15 @@ class PokeAttempt:
         cancel: cancels it; None once it has ended.
     """
 
-    __slots__ = (
-        "cancel",
-        "cutoff",
-        "dispatcher",
-        "expired",
-        "final",
-        "group",
-        "origin",
-        "started",
-        "stopped",
-    )
-
-    def __init__(
-        self,
-        dispatcher: "PokeDispatcher",
-        group: Sequence[HeldWait],
-        origin: OriginQueue,
-        started: float,
-        cutoff: float,
-    ) -> None:
-        self.dispatcher = dispatcher
-        self.group = group
-        self.origin = origin
-        self.started = started
-        self.cutoff = cutoff
-        self.final = group[0].final
-        self.expired = self.stopped = False
-        self.cancel: CancelPoke | None = None
+    dispatcher: "PokeDispatcher"
+    group: Sequence[HeldWait]
+    origin: OriginQueue
+    started: float
+    cutoff: float
+    final: bool
+    expired: bool = False
+    stopped: bool = False
+    cancel: CancelPoke | None = None
 
     def expire(self) -> None:
         """Times the poke out: cancels it, and its verdict is `timeout`."""
@@ -165,9 +147,10 @@ class PokeDispatcher:
 
     def _start_poke(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
         """Starts one poke for a group. `now` and `started` are one moment, Unix and monotonic."""
-        timeout, final = group[0].target.request_timeout, group[0].final
+        first = group[0]
+        timeout, final = first.target.request_timeout, first.final
         cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if final else timeout)
-        attempt = PokeAttempt(self, group, origin, started, cutoff)
+        attempt = PokeAttempt(self, group, origin, started, cutoff, final)
         if not self._attempts:
             self._poke_started.set()
         self._attempts.add(attempt)
@@ -180,7 +163,7 @@ class PokeDispatcher:
                 self._set_alarm(held, now)
         on_verdicts = partial(self._on_result, attempt)
         try:
-            attempt.cancel = group[0].kind.probe.start_poke(group, on_verdicts)
+            attempt.cancel = first.kind.probe.start_poke(group, on_verdicts)
         except Exception as error:  # noqa: BLE001 - a defect of the probe, which `on_result` logs
             on_verdicts(error)
 

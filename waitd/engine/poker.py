@@ -9,13 +9,14 @@ While a wait is not due, it costs an entry in the calendar, and neither a task n
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from sys import getsizeof
 
 import anyio
 
 from waitd.core.waits.schedule import next_grid_point
+from waitd.core.waits.wait import Progress
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, find_origin
@@ -29,7 +30,7 @@ from waitd.engine.submitter import Submitter
 from waitd.engine.trouble_log import TroubleLog
 from waitd.engine.verdicts import OutcomeWriter, VerdictHandler
 from waitd.metrics import Instruments
-from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
+from waitd.ports import LiveWait, PokerStore, Probe, StoredOutcome, StoredWait, StoreListener, WaitingOn
 
 #: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
 #: by their phase.
@@ -41,7 +42,7 @@ ALARM_SECONDS = 30.0
 NEWS_PAUSE_SECONDS = 0.2
 
 
-class Poker:
+class Poker(StoreListener):
     """Holds and pokes waits. A daemon has one; `run` is its loop.
 
     Attributes:
@@ -116,6 +117,11 @@ class Poker:
         now, ahead = self._clock.now(), held.due - self._clock.monotonic()
         return LiveWait(held.progress, now + max(0.0, ahead), self._waiting_on(held, now + ahead))
 
+    def live_progress(self, wait_id: str) -> Progress | None:
+        """Returns the progress of a wait up to its last poke; None when it is not held."""
+        held = self._held.get(wait_id)
+        return None if held is None else held.progress
+
     def _waiting_on(self, held: HeldWait, due: float) -> WaitingOn:
         """`due` is when the wait was or will be due, in Unix seconds."""
         origin = self._origins.get(find_origin(held))
@@ -166,6 +172,15 @@ class Poker:
     def holds(self, wait_id: str) -> bool:
         """Whether the wait is held."""
         return wait_id in self._held
+
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
+        """See `StoreListener`: holds new waits."""
+        self.adopt(waits)
+
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """See `StoreListener`: stops holding waits."""
+        for outcome in outcomes:
+            self.drop(outcome.wait.id)
 
     def adopt(self, waits: Iterable[StoredWait]) -> None:
         """Holds stored waits.
@@ -289,7 +304,9 @@ class Poker:
 
     def _poke_at(self, held: HeldWait, due: float) -> None:
         """Schedules the next poke after one; now, if news arrived meanwhile."""
-        self._schedule(held, due)
+        held.due = due
+        if self._calendar.put(held, due):
+            self._wakeup.set()
         if self._news and held.id in self._news:
             self._news.discard(held.id)
             self.poke_soon(held.id)

@@ -12,13 +12,13 @@ from waitd.engine.clock import Clock
 from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
-from waitd.ports import Signal, SignalStore
+from waitd.ports import Signal, SignalStore, StoreListener
 
 #: How many signals one transaction deletes.
 PRUNE_ROWS = 1000
 
 
-class SignalDispatcher:
+class SignalDispatcher(StoreListener):
     """Finds the waits that listen to news and pokes them. A `SignalReceiver`."""
 
     def __init__(
@@ -53,7 +53,7 @@ class SignalDispatcher:
         return await self._store.signals(namespace, key)
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
-        """Pokes the waits that listen to signals, which are on disk."""
+        """See `StoreListener`: pokes the waits that listen to signals."""
         for signal in signals:
             self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
             self._poke_listeners("signal", SIGNAL, signal.key, signal.namespace)

@@ -10,7 +10,7 @@ import structlog
 from waitd.core.errors import StoreUnavailable
 from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.step import Finish, step
-from waitd.core.waits.verdict import LOCAL_ERROR, Pending, Unreachable, Verdict
+from waitd.core.waits.verdict import LOCAL_ERROR, Unreachable, Verdict
 from waitd.core.waits.wait import Outcome
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
@@ -66,11 +66,9 @@ class VerdictHandler:
         """Ends a poke with a verdict for each of its waits, or with the error that ended it."""
         try:
             monotonic = self._clock.monotonic()
-            verdicts: Sequence[Verdict]
-            if isinstance(result, (list, tuple)) and len(result) == len(attempt.group):
-                verdicts = result
-            else:
-                verdicts = self._verdicts_after_error(attempt, result)
+            verdicts = result
+            if type(verdicts) is not list or len(verdicts) != len(attempt.group):
+                verdicts = _verdicts_of(attempt, result)
             if verdicts and type(verdicts[0]) is not Unreachable:
                 self._trouble.reached_at = monotonic
                 attempt.dispatcher.release(attempt, monotonic)
@@ -80,21 +78,6 @@ class VerdictHandler:
                 self._apply_all(attempt, verdicts, monotonic)
         except Exception as error:  # noqa: BLE001 - `on_failure` reports it
             self._on_failure(error)
-
-    def _verdicts_after_error(self, attempt: PokeAttempt, result: object) -> list[Verdict]:
-        """The verdicts of a poke that ended with an error; none if the poker stopped it."""
-        group = attempt.group
-        error = result if isinstance(result, BaseException) else None
-        if isinstance(error, asyncio.CancelledError) and attempt.expired:
-            return [TIMED_OUT] * len(group)
-        if isinstance(error, asyncio.CancelledError) and attempt.stopped:
-            return []
-        if trouble := local_trouble(error):
-            return [local_verdict(trouble)] * len(group)
-        # A defect of the probe does not end the wait.
-        error = error or RuntimeError(f"no verdict for each of {len(group)} waits: {result!r:.200}")
-        log.error("probe_failed", kind=group[0].kind.name, exc_info=error)
-        return [PROBE_FAILED] * len(group)
 
     def _end_unreached(
         self, attempt: PokeAttempt, verdicts: Sequence[Verdict], monotonic: float
@@ -144,7 +127,7 @@ class VerdictHandler:
         state = held.progress.state
         result = step(held, verdict, started_at, now, self._jitter())
         held.progress = result.progress
-        retry_after = verdict.retry_after if isinstance(verdict, (Pending, Unreachable)) else None
+        retry_after: float | None = getattr(verdict, "retry_after", None)
         held.quiet_until = None if retry_after is None else now + retry_after
         if isinstance(result, Finish):
             self._outcomes.add(held, result.outcome, now)
@@ -159,6 +142,24 @@ class VerdictHandler:
 def retry_pauses() -> Iterator[float]:
     """The pauses before a write that the store refused is retried, in seconds, without end."""
     return chain((0.1, 0.2, 0.5, 1.0, 2.0), repeat(5.0))
+
+
+def _verdicts_of(attempt: PokeAttempt, result: Sequence[Verdict] | BaseException | None) -> list[Verdict]:
+    """The verdicts of a poke that may have ended with an error; none if the poker stopped it."""
+    group = attempt.group
+    if isinstance(result, asyncio.CancelledError) and (attempt.expired or attempt.stopped):
+        return [TIMED_OUT] * len(group) if attempt.expired else []
+    if isinstance(result, BaseException):
+        if trouble := local_trouble(result):
+            return [local_verdict(trouble)] * len(group)
+        defect = result
+    elif result is not None and len(result) == len(group):
+        return [*result]
+    else:
+        defect = RuntimeError(f"no verdict for each of {len(group)} waits: {result!r:.200}")
+    # A defect of the probe does not end the wait.
+    log.error("probe_failed", kind=group[0].kind.name, exc_info=defect)
+    return [PROBE_FAILED] * len(group)
 
 
 class OutcomeWriter:

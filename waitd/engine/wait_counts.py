@@ -7,12 +7,12 @@ import structlog
 
 from waitd.core.waits.wait import WaitState
 from waitd.metrics import Instruments
-from waitd.ports import StoredOutcome, StoredWait
+from waitd.ports import StoredOutcome, StoredWait, StoreListener
 
 log = structlog.get_logger(__name__)
 
 
-class WaitCounts:
+class WaitCounts(StoreListener):
     """The number of waits by state and kind, kept up to date so that a scrape needs no query."""
 
     def __init__(self, instruments: Instruments) -> None:

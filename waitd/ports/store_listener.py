@@ -1,15 +1,13 @@
-"""What the store reports to the engine, and what it asks the engine while a wait ends."""
+"""What the store reports to the engine and the API."""
 
 from collections.abc import Sequence
 
-from waitd.core.costs.model import MeasuredUsage
-from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports.signals import Signal
 from waitd.ports.store import StoredOutcome, StoredWait
 
 
 class StoreListener:
-    """A listener that ignores everything; a subclass overrides what it needs, as the engine does.
+    """A listener that ignores everything; a subclass overrides what it needs.
 
     The `on_…` methods are called on the event loop after COMMIT and before the callers of the store
     get their answers. They must not block. An exception is logged and harms neither the store nor
@@ -37,11 +35,3 @@ class StoreListener:
 
         From now on, the store's `now` must be that of the new clock.
         """
-
-    def live_progress(self, wait_id: WaitId) -> Progress | None:  # noqa: ARG002 - for subclasses
-        """The progress of a held wait that is being cancelled or superseded, else None."""
-        return None
-
-    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:  # noqa: ARG002 - for subclasses
-        """What a wait that ends after `seconds` has used; None: not measured."""
-        return None

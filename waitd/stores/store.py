@@ -1,4 +1,4 @@
-"""The store's public methods, as `waitd.ports` declares them."""
+"""The store, as `waitd.ports` declares it: the writes beside those of a wait's way."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,36 +13,29 @@ from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
     DeliveryFilter,
-    Inserted,
-    NewWait,
     OutboxItem,
     Redelivered,
     SignalKey,
-    StoredOutcome,
     StoredWait,
     StoreListener,
-    UnstoredOutcome,
 )
 from waitd.stores.codec import well_formed
 from waitd.stores.database import Database
-from waitd.stores.operations import insert, signals
+from waitd.stores.operations import signals
 from waitd.stores.operations.commands import (
     Cancel,
     CheckWritable,
     ClampAttempts,
     DeleteApiKeys,
-    FinishWait,
     PruneAudit,
     PruneSignals,
     PruneWaits,
     Redeliver,
     RedeliverEach,
     SaveApiKeys,
-    SaveAttempt,
     SaveAuditEntry,
     SaveJobCancel,
     SaveOverhead,
-    SaveProgress,
     SaveSubmission,
     ShiftSchedules,
 )
@@ -50,14 +43,13 @@ from waitd.stores.operations.transaction import CostRules, StoreRules
 from waitd.stores.queries import (
     deliveries,
 )
-from waitd.stores.reads import StoreReads
 from waitd.stores.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Store(StoreReads):
+class Store(Writer):
     """Waits and the outbox in one database. Implements every store protocol of `waitd.ports`.
 
     The protocols document the methods. A method that writes returns when its change is on disk; it
@@ -70,7 +62,9 @@ class Store(StoreReads):
         database: Database,
         *,
         destination_of: Callable[[str, Mapping[str, Any]], str],
-        listener: StoreListener | None = None,
+        listeners: Sequence[StoreListener] = (),
+        live_progress: Callable[[WaitId], Progress | None] = lambda _: None,
+        measure: Callable[[StoredWait, float], MeasuredUsage | None] = lambda _, __: None,
         now: Callable[[], float] = time.time,
         retry_delays: Sequence[float] = RETRY_DELAYS,
         costs: CostRules | None = None,
@@ -82,28 +76,15 @@ class Store(StoreReads):
             destination_of: the destination of a sink, by its namespace and its parameters with
                 `kind`.
                 A delivery whose sink it refuses with `InvalidInput` is stored all the same.
-            listener: what is called about every change.
+            listeners: what is called about every change, in this order.
+            live_progress: the progress of a wait up to its last poke, where that is not stored.
+            measure: what a wait that ends after so many seconds has used; None: not measured.
             now: the wall clock, Unix seconds.
             retry_delays: pauses before each delivery attempt, seconds.
             costs: how costs are summed.
         """
-        super().__init__(database)
-        self._now = now
-        rules = StoreRules(now, retry_delays, destination_of, costs or CostRules())
-        self._writer = Writer(database, rules, listener or StoreListener())
-
-    async def close(self) -> None:
-        """Commits what is queued, then closes the database.
-
-        Later writes raise `StoreUnavailable`.
-        """
-        await self._writer.close()
-        await self._database.close()
-
-    @property
-    def finished_seq(self) -> int:
-        """See `ApiStore`."""
-        return self._writer.finished_seq
+        rules = StoreRules(now, retry_delays, destination_of, costs or CostRules(), live_progress, measure)
+        super().__init__(database, rules, listeners)
 
     @property
     def event_secret(self) -> int:
@@ -119,52 +100,24 @@ class Store(StoreReads):
         """Looks whether the database's files are still those that were opened."""
         await self._database.check_files()
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last write failed."""
-        return self._writer.failing
-
-    # ---------------------------------------------------------------- writes
-
-    async def insert(
-        self, new_waits: Sequence[NewWait], by: Caller | None = None
-    ) -> Sequence[Inserted | Exception]:
-        """See `ApiStore`.
-
-        A wait with invalid text gets `InvalidInput` as its answer; the others are stored.
-        """
-        return await self._writer.execute(await insert.prepare(new_waits, self._now(), by))
-
-    async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
-        """See `PokerStore`."""
-        return await self._writer.execute(FinishWait(outcome))
-
-    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
-        """See `PokerStore`."""
-        await self._writer.execute(SaveProgress(rows))
-
-    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        """See `OutboxStore`."""
-        await self._writer.execute(SaveAttempt(delivery_id, after, at))
-
     async def cancel(
         self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
         """See `ApiStore`."""
-        return await self._writer.execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
+        return await self._execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
 
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
         """See `ApiStore`. A superseded wait is a Conflict: its event is not delivered any more."""
-        return await self._writer.execute(Redeliver(well_formed(wait_id), namespace, by=by))
+        return await self._execute(Redeliver(well_formed(wait_id), namespace, by=by))
 
     async def redeliver_each(
         self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
     ) -> Redelivered:
         """See `ApiStore`."""
         unique = list(dict.fromkeys(map(well_formed, ids)))
-        return Redelivered(await self._writer.execute(RedeliverEach(unique, namespace, by=by)), more=False)
+        return Redelivered(await self._execute(RedeliverEach(unique, namespace, by=by)), more=False)
 
     async def redeliver_dead(self, filter_: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """See `ApiStore`."""
@@ -173,61 +126,61 @@ class Store(StoreReads):
         ids = await self._read(deliveries.find_dead, filter_)
         chosen = ids[: filter_.limit]
         command = RedeliverEach(chosen, filter_.namespace, dead_only=True, by=by)
-        return Redelivered(await self._writer.execute(command), more=len(ids) > len(chosen))
+        return Redelivered(await self._execute(command), more=len(ids) > len(chosen))
 
     async def prune(self, finished_before: float, limit: int) -> int:
         """See `MaintenanceStore`."""
-        return await self._writer.execute(PruneWaits(finished_before, limit))
+        return await self._execute(PruneWaits(finished_before, limit))
 
     async def prune_audit(self, before: float, limit: int) -> int:
         """See `MaintenanceStore`."""
-        return await self._writer.execute(PruneAudit(before, limit))
+        return await self._execute(PruneAudit(before, limit))
 
     async def save_audit_entry(self, entry: AuditEntry) -> None:
         """See `ApiStore`."""
-        await self._writer.execute(SaveAuditEntry(entry))
+        await self._execute(SaveAuditEntry(entry))
 
     async def save_api_keys(self, keys: Sequence[ApiKey], entry: AuditEntry | None = None) -> None:
         """See `KeyStore`."""
-        await self._writer.execute(SaveApiKeys(keys, entry))
+        await self._execute(SaveApiKeys(keys, entry))
 
     async def delete_api_keys(self, key_ids: Sequence[str]) -> None:
         """See `KeyStore`."""
-        await self._writer.execute(DeleteApiKeys(key_ids))
+        await self._execute(DeleteApiKeys(key_ids))
 
     async def save_submission(
         self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
     ) -> bool:
         """See `JobStore`."""
-        return await self._writer.execute(SaveSubmission(wait_id, submission, only_waiting))
+        return await self._execute(SaveSubmission(wait_id, submission, only_waiting))
 
     async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
         """See `JobStore`."""
-        await self._writer.execute(SaveJobCancel(wait_id, job_cancel))
+        await self._execute(SaveJobCancel(wait_id, job_cancel))
 
     async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
         """See `ApiStore`."""
-        await self._writer.execute(signals.prepare(namespace, key, payload, by))
+        await self._execute(signals.prepare(namespace, key, payload, by))
 
     async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
         """See `SignalStore`."""
-        return await self._writer.execute(PruneSignals(before, limit))
+        return await self._execute(PruneSignals(before, limit))
 
     async def save_overhead(self, measured: MeasuredUsage) -> None:
         """See `MaintenanceStore`."""
-        await self._writer.execute(SaveOverhead(measured))
+        await self._execute(SaveOverhead(measured))
 
     async def shift_schedules(self, moved: float) -> None:
         """See `MaintenanceStore`."""
-        await self._writer.execute(ShiftSchedules(moved))
+        await self._execute(ShiftSchedules(moved))
 
     async def clamp_attempts(self) -> None:
         """See `OutboxStore`."""
-        await self._writer.execute(ClampAttempts())
+        await self._execute(ClampAttempts())
 
     async def check_writable(self) -> None:
         """See `MaintenanceStore`."""
-        await self._writer.execute(CheckWritable())
+        await self._execute(CheckWritable())
 
     async def due_items(
         self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]

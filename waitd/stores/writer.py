@@ -13,7 +13,10 @@ from typing import Any, TypeVar
 import structlog
 
 from waitd.core.errors import StoreUnavailable
-from waitd.ports import StoreListener
+from waitd.core.waits.audit import Caller
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId
+from waitd.core.waits.wait import Progress, WaitId
+from waitd.ports import Inserted, NewWait, StoredOutcome, StoreListener, UnstoredOutcome
 from waitd.stores.codec import sliced
 from waitd.stores.database import Database, is_unavailable
 from waitd.stores.operations import (
@@ -53,6 +56,7 @@ from waitd.stores.operations.commands import (
 )
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 from waitd.stores.queries.waits import rows_by_id
+from waitd.stores.reads import StoreReads
 from waitd.stores.unreadable import is_damage
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
@@ -65,20 +69,22 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
-class Writer:
-    """Commits commands, from `start` to `close`.
+class Writer(StoreReads):
+    """Writes what happens to a wait on its way; `Store` adds the other writes.
 
     Attributes:
         failing: whether the last write failed.
         finished_seq: the number of the last event on disk.
+        listeners: what is called about every change, in this order.
     """
 
-    def __init__(self, database: Database, rules: StoreRules, listener: StoreListener) -> None:
+    def __init__(self, database: Database, rules: StoreRules, listeners: Sequence[StoreListener]) -> None:
+        """Starts to write, on the running loop."""
+        super().__init__(database)
         self.failing = False
         self.finished_seq = database.finished_seq
-        self._database = database
+        self.listeners = listeners
         self._rules = rules
-        self._listener = listener
         self._label_values = LabelValues()
         self._queue: deque[Command[Any]] = deque()
         self._wakeup = asyncio.Event()
@@ -87,12 +93,37 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     async def close(self) -> None:
-        """Commits what is queued and ends. New commands are refused from now on."""
+        """Commits what is queued, then closes the database.
+
+        Later writes raise `StoreUnavailable`.
+        """
         self._closing = True
         self._wakeup.set()
         await self._task
+        await self._database.close()
 
-    async def execute(self, command: Command[Answer]) -> Answer:
+    async def insert(
+        self, new_waits: Sequence[NewWait], by: Caller | None = None
+    ) -> Sequence[Inserted | Exception]:
+        """See `ApiStore`.
+
+        A wait with invalid text gets `InvalidInput` as its answer; the others are stored.
+        """
+        return await self._execute(await insert.prepare(new_waits, self._rules.now(), by))
+
+    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
+        """See `PokerStore`."""
+        await self._execute(SaveProgress(rows))
+
+    async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
+        """See `PokerStore`."""
+        return await self._execute(FinishWait(outcome))
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        """See `OutboxStore`."""
+        await self._execute(SaveAttempt(delivery_id, after, at))
+
+    async def _execute(self, command: Command[Answer]) -> Answer:
         """Queues `command`; returns its answer after COMMIT. Cancelling the caller undoes nothing.
 
         Raises:
@@ -150,7 +181,6 @@ class Writer:
                 self._rules,
                 self._rules.now(),
                 self.finished_seq,
-                self._listener,
                 self._label_values,
                 self._database.unreadable,
             )
@@ -244,23 +274,26 @@ class Writer:
         return not rows
 
     async def _notify(self, transaction: Transaction) -> None:
-        if transaction.clock_moved:
-            _tell(self._listener.on_clock_stepped, transaction.clock_moved)
-        """Tells the listener what is on disk now. In a daemon it is `waitd.app.engine.Engine`."""
+        """Tells the listeners what is on disk now, whether or not a caller still waits for it."""
+        for listener in self.listeners:
+            if transaction.clock_moved:
+                _tell(listener.on_clock_stepped, transaction.clock_moved)
+            if transaction.redelivered:
+                _tell(listener.on_redelivered, frozenset(transaction.redelivered))
+            if transaction.signals:
+                _tell(listener.on_signals, transaction.signals)
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):
-            _tell(self._listener.on_inserted, waits)
+            for listener in self.listeners:
+                _tell(listener.on_inserted, waits)
         async for outcomes in sliced(transaction.finished, _NOTIFY_SLICE):
-            _tell(self._listener.on_finished, outcomes)
-        if transaction.redelivered:
-            _tell(self._listener.on_redelivered, frozenset(transaction.redelivered))
-        if transaction.signals:
-            _tell(self._listener.on_signals, transaction.signals)
+            for listener in self.listeners:
+                _tell(listener.on_finished, outcomes)
 
 
 def _tell(listener: Callable[[Any], None], value: Any) -> None:
     try:
         listener(value)
-    except Exception:  # the change is on disk; a defect of the listener must not fail the callers
+    except Exception:  # the change is on disk; a defect must fail neither the callers nor the others
         log.exception("store_listener_failed")
 
 

@@ -16,7 +16,7 @@ from stream_server import stream_server
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
 from waitd.core.waits.verdict import Pending, Success, Unreachable
-from waitd.probes.http.poke import HttpPoke
+from waitd.probes.http.probe import HttpPoke
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response
 

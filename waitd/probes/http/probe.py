@@ -1,35 +1,51 @@
-"""The kind `http`: one request for equal waits, evaluated by each wait's conditions."""
+"""The kind `http`: one request on behalf of waits with equal keys, and their verdicts.
+
+Nearly every poke needs no task: `HttpPoke.start` finds an idle connection, and `_on_response` can
+evaluate the small answer at once. Every other poke is completed in a task: it needs a new
+connection, fresh credentials, a redirect, a large body or a slow condition.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
-from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.errors import NotSupported
-from waitd.core.waits.verdict import Verdict
+import structlog
+
+from waitd.core.aws.signature import AwsSigner
+from waitd.core.connections.http_options import DEFAULT_REDIRECTS
+from waitd.core.connections.masking import SecretMask
+from waitd.core.http.answer import CredentialsRefused
+from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.outgoing import EgressGuard
-from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable, Probe
-from waitd.probes.access.http import HttpAccessResolver
-from waitd.probes.http.etags import EtagCache
-from waitd.probes.http.evaluation import AnswerEvaluator
-from waitd.probes.http.params import HttpParams, HttpTarget, http_conn_id, parse_target
-from waitd.probes.http.params_cache import ParamsReader
-from waitd.probes.http.poke import AdjustVerdict, HttpPoke, PokeContext
+from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
+from waitd.probes.http.etags import EtagCache, EtagEntry
+from waitd.probes.http.evaluation import AnswerEvaluator, Evaluation
+from waitd.probes.http.params import HttpTarget
+from waitd.probes.http.parsing import HttpParsing
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.http.submit import submit_request
-from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import HttpClient
+from waitd.probes.transport.client import REDIRECTS, HttpAnswer, HttpClient, Request, facts_of
+from waitd.probes.transport.errors import classify_error
+from waitd.probes.transport.pool import CLOSED_WHILE_IDLE
+from waitd.probes.transport.response import Http1Response
+from waitd.probes.transport.taskless import TasklessPoke
+
+log = structlog.get_logger(__name__)
+
+#: Changes what a wait's conditions made of an answer, by what else the answer says; the mask is the
+#: connection's.
+AdjustVerdict = Callable[[HttpAnswer, Evaluation, SecretMask | None], Evaluation]
 
 
-class HttpProbe(Probe):
+class HttpProbe(HttpParsing):
     """Pokes HTTP endpoints. Start and close it in one loop, or use it as a context manager.
 
     Other kinds reuse it by composition: they pass a request builder, which chooses what is
     requested, and `adjust_verdict`, which reads what else an answer says.
     """
-
-    params_model = HttpParams
 
     def __init__(
         self,
@@ -55,11 +71,9 @@ class HttpProbe(Probe):
             requests: builds the requests; default: as the parameters describe them.
             adjust_verdict: changes verdicts by what else an answer says.
         """
-        self._accesses = HttpAccessResolver(connections)
-        self._secret_headers = tuple(secret_headers)
-        self._egress = egress or EgressGuard()
-        self._client = HttpClient(keepalive=keepalive, egress=self._egress, pooled=pooled)
-        self._params_reader = ParamsReader(self._secret_headers, self._accesses.cached_any, self.admit)
+        egress = egress or EgressGuard()
+        super().__init__(connections, secret_headers=secret_headers, egress=egress)
+        self._client = HttpClient(keepalive=keepalive, egress=egress, pooled=pooled)
         self._now = now
         self._requests = requests or RequestBuilder(now)
         self._adjust_verdict = adjust_verdict
@@ -89,63 +103,231 @@ class HttpProbe(Probe):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def parse(self, params: Mapping[str, Any], *, namespace: str) -> HttpTarget:
-        """Parses a wait's `params`.
-
-        Raises:
-            InvalidInput: with pointers relative to `params`.
-            NotSupported: the egress rules refuse the origin.
-        """
-        conn_id = http_conn_id(params)
-        known = self._accesses.cached_any(conn_id)
-        target = parse_target(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
-        if target.origin is not None and conn_id is None:
-            self.admit(target.origin)
-        return target
-
-    def parse_json(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
-        """See `Probe.parse_json`; `ParamsReader` says which parameters it recognizes."""
-        return self._params_reader.read(params, namespace=namespace)
-
-    def admit(self, origin: str) -> None:
-        """Raises NotSupported when the egress rules refuse an origin that a submitter names."""
-        try:
-            self._egress.check_url(origin, HostSource.SUBMITTER)
-        except EgressRefused as error:
-            raise NotSupported.at("/endpoint", str(error)) from None
-
-    def parse_submit(
-        self, submit: Mapping[str, Any], params: Mapping[str, Any], *, namespace: str
-    ) -> SubmitRequest:
-        """Parses a wait's `submit` together with its `params`.
-
-        Raises:
-            InvalidInput: with pointers relative to the wait.
-            NotSupported: the egress rules refuse the origin.
-        """
-        return submit_request(
-            submit,
-            params,
-            namespace=namespace,
-            check=lambda call: self.parse(call, namespace=namespace),
-            secret_headers=self._secret_headers,
-        )
-
-    def origin(self, target: HttpTarget) -> str:
-        """Returns the target's origin when it is known, else `connection <conn_id>`."""
-        if target.origin is not None:
-            return target.origin
-        return self._accesses.origin(target.template.conn_id or "")
-
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """See `Probe.poke`. Raises nothing but its cancellation."""
         return await self._new_poke(group).run()
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
-        """See `Probe.start_poke`. Most pokes need no task; see `HttpPoke`."""
+        """See `Probe.start_poke`. Most pokes need no task."""
         return self._new_poke(group).start(on_verdicts)
 
-    def _new_poke(self, group: Sequence[Pokeable]) -> HttpPoke:
+    def _new_poke(self, group: Sequence[Pokeable]) -> "HttpPoke":
         context = self._context
-        targets = list(map(context.requests.target, group))
-        return HttpPoke(context, targets, context.loop_time() + targets[0].template.request_timeout)
+        return HttpPoke(context, [*map(context.requests.target, group)], context.loop_time())
+
+
+@dataclass(slots=True, eq=False)
+class PokeContext:
+    """What all pokes of a probe share.
+
+    Attributes:
+        now: Unix seconds.
+        loop_time: the loop's time, in seconds.
+    """
+
+    accesses: HttpAccessResolver
+    client: HttpClient
+    requests: RequestBuilder
+    evaluator: AnswerEvaluator
+    adjust_verdict: AdjustVerdict | None
+    etags: EtagCache
+    now: Callable[[], float]
+    loop_time: Callable[[], float]
+
+
+class HttpPoke(TasklessPoke):
+    """One poke, from its request to its verdicts."""
+
+    __slots__ = ("_access", "_context", "_etag", "_request", "_started", "_targets")
+
+    _etag: EtagEntry | None
+    _request: Request
+
+    def __init__(
+        self,
+        context: PokeContext,
+        targets: Sequence[HttpTarget],
+        started: float,
+        access: HttpAccess | None = None,
+    ) -> None:
+        """`started` is the loop's time now.
+
+        Without `access`, the poke resolves the connection if there is one.
+        """
+        self._context = context
+        self._targets = targets
+        self._started = started
+        self._access = access
+
+    # ------------------------------------------------------------ without a task
+
+    def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
+        """Sends the request on an idle connection; if that fails, a task does the whole poke."""
+        self._on_verdicts = on_verdicts
+        context, conn_id = self._context, self._targets[0].template.conn_id
+        self._connection = None
+        try:
+            if conn_id is not None:
+                self._access = context.accesses.cached_fresh(conn_id)
+            if conn_id is None or self._access is not None:
+                self._connection = context.client.send(self._build_request(), self._on_response)
+        except Exception:  # noqa: BLE001 - the task meets the same error, and returns its verdict
+            self._connection = None
+        if self._connection is None:
+            self._continue_with(self.run())
+        return self.cancel
+
+    def _build_request(self) -> Request:
+        """Builds and keeps the request. Raises ValueError if target and connection do not fit."""
+        context = self._context
+        request = context.requests.build(self._targets[0], self._access)
+        self._etag = context.etags.find(self._targets) if context.etags.entries else None
+        self._request = request if self._etag is None else self._etag.add_to(request)
+        return self._request
+
+    def _on_response(self, response: Http1Response | Exception) -> None:
+        """Handles the response to a request that was sent without a task."""
+        if isinstance(response, Exception):
+            self._on_error(response)
+            return
+        results: list[Evaluation] | None = None
+        try:
+            if response.complete and response.status not in REDIRECTS:
+                facts = facts_of(response, self._context.now())
+                results = self._evaluate_now(HttpAnswer(facts, response, self._request.url))
+        except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
+            results = [*self._failure(error)]
+        if results is None:
+            self._continue_with(self._complete(partial(self._follow, response)))
+        elif CredentialsRefused not in map(type, results):
+            self._on_verdicts(results)  # type: ignore[arg-type] # none was refused
+        else:
+            self._continue_with(self._retry_refused(results))
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, CLOSED_WHILE_IDLE):
+            self._continue_with(self._complete(partial(self._fetch, new_connection=True)))
+        else:
+            self._on_verdicts(self._failure(error))
+
+    def _evaluate_now(self, answer: HttpAnswer) -> list[Evaluation] | None:
+        """Evaluates an answer that decides at once, for each wait; None when that needs a task."""
+        context, targets = self._context, self._targets
+        if self._etag is not None and answer.facts.status == 304:
+            return [*context.etags.not_modified(targets, self._etag)]
+        if len(targets) > 1:
+            return None
+        result = context.evaluator.evaluate_now(answer, targets[0].conditions, self._request.mask)
+        return None if result is None else self._adjust_and_cache(answer, [result])
+
+    def _adjust_and_cache(self, answer: HttpAnswer, results: list[Evaluation]) -> list[Evaluation]:
+        """Adjusts the results by the rest of the answer, and keeps its ETag with them."""
+        context, access = self._context, self._access
+        if context.adjust_verdict is not None:
+            mask = None if access is None else access.authorization.mask
+            results = [context.adjust_verdict(answer, result, mask) for result in results]
+        # No ETag with a signature: it may cover the header that a conditional request adds.
+        if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
+            context.etags.store(self._targets, answer, results)
+        elif answer.facts.status == 400 and access is not None:
+            results = [_refused_by_aws(result, access) for result in results]
+        return results
+
+    def _failure(self, error: Exception) -> list[Unreachable]:
+        """The verdicts of a poke that met an error."""
+        verdict = classify_error(error)
+        if verdict.reason == "probe_error":
+            log.warning("poke_failed", error=type(error).__name__)
+        return [verdict] * len(self._targets)
+
+    # ------------------------------------------------------------ in a task
+
+    async def run(self) -> Sequence[Verdict]:
+        """Does the whole poke in a task. Raises nothing but its cancellation."""
+        return await self._complete(self._fetch)
+
+    async def _complete(self, evaluate: Callable[[], Awaitable[list[Evaluation]]]) -> Sequence[Verdict]:
+        return await self._retry_refused(await self._results(evaluate))
+
+    async def _results(self, evaluate: Callable[[], Awaitable[list[Evaluation]]]) -> list[Evaluation]:
+        try:
+            return await evaluate()
+        except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
+            return [*self._failure(error)]
+
+    async def _fetch(self, *, new_connection: bool = False) -> list[Evaluation]:
+        """Resolves the connection, fetches the answer and evaluates it."""
+        context, conn_id = self._context, self._targets[0].template.conn_id
+        if conn_id is not None and self._access is None:
+            access = context.accesses.cached_fresh(conn_id) or await context.accesses.get(conn_id)
+            if isinstance(access, Unreachable):
+                return [access] * len(self._targets)
+            self._access = access
+        try:
+            request = self._build_request()
+        except ValueError as error:  # the message quotes no query
+            return [connection_verdict(error)] * len(self._targets)
+        return await self._evaluate(
+            await context.client.fetch(
+                request,
+                context.now(),
+                new_connection=new_connection,
+                max_redirects=self._max_redirects(),
+            )
+        )
+
+    async def _follow(self, response: Http1Response) -> list[Evaluation]:
+        """Evaluates the answer that this response begins: it redirects, or needs time."""
+        context = self._context
+        return await self._evaluate(
+            await context.client.follow_redirects(
+                self._request, response, context.now(), self._max_redirects()
+            )
+        )
+
+    def _max_redirects(self) -> int | None:
+        return DEFAULT_REDIRECTS if self._access is None else self._access.endpoint.options.max_redirects
+
+    async def _evaluate(self, answer: HttpAnswer) -> list[Evaluation]:
+        context, targets, mask = self._context, self._targets, self._request.mask
+        elsewhere = answer.facts.redirect_origin
+        if mask is not None and elsewhere is not None:
+            facts = answer.facts._replace(redirect_origin=mask.mask_text(elsewhere))
+            answer = answer._replace(facts=facts)
+        try:
+            results = self._evaluate_now(answer)
+            if results is None:
+                deadline = self._started + targets[0].request_timeout
+                conditions = [target.conditions for target in targets]
+                verdicts = await context.evaluator.evaluate(answer, conditions, deadline, mask)
+                results = self._adjust_and_cache(answer, [verdicts[each] for each in conditions])
+            return results
+        finally:
+            if not answer.response.closed:
+                await context.client.release(answer.response)
+
+    async def _retry_refused(self, results: list[Evaluation]) -> Sequence[Verdict]:
+        """Repeats the request with fresh credentials for the waits that the answer refused."""
+        access, targets = self._access, self._targets
+        refused = [index for index, each in enumerate(results) if isinstance(each, CredentialsRefused)]
+        if refused and access is not None:
+            conn_id = access.endpoint.connection.conn_id
+            fresh = await self._context.accesses.get(conn_id, access.authorization)
+            if isinstance(fresh, HttpAccess):
+                if fresh.authorization is access.authorization:
+                    refused = [index for index in refused if results[index].repeat_unchanged]  # type: ignore[union-attr] # `refused` holds these
+                retry = HttpPoke(self._context, [targets[index] for index in refused], self._started, fresh)
+                retried = await retry._results(retry._fetch) if refused else []
+            else:
+                retried = [fresh] * len(refused)
+            for index, result in zip(refused, retried, strict=True):
+                results[index] = result
+        return [each.verdict if isinstance(each, CredentialsRefused) else each for each in results]
+
+
+def _refused_by_aws(result: Evaluation, access: HttpAccess) -> Evaluation:
+    """What AWS's 400 means: its JSON services answer it to a signature with an expired key, too."""
+    signed = isinstance(access.authorization.signer, AwsSigner)
+    if signed and isinstance(result, Failure) and result.reason == "http_400":
+        return CredentialsRefused(result, repeat_unchanged=False)
+    return result

@@ -47,7 +47,7 @@ class RequestBuilder:
             headers, mask = self._headers(template, None)
             if "?" in url:
                 mask = _with_query(mask, url)
-            return Request(template.method, url, headers, template.body, True, mask=mask)
+            return Request(template.method, url, headers, template.body, True, HostSource.SUBMITTER, mask)
         headers, mask = self._headers(template, access.authorization)
         if "?" in url:
             mask = _with_query(mask, url)

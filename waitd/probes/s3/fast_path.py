@@ -13,9 +13,9 @@ from typing import Any
 
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Pending, Verdict
+from waitd.ports import CancelPoke, OnVerdicts
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.s3.client import S3Client
-from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response
 from waitd.probes.transport.taskless import TasklessPoke
 
@@ -40,21 +40,22 @@ class AbsentKeyPoke(TasklessPoke):
         self._address = address
         self._poke = poke
 
-    def _send(self) -> Http1Connection | None:
+    def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
+        """Sends the request on an idle connection; if that fails, a task does the full poke."""
+        self._on_verdicts = on_verdicts
         try:
-            return self._client.send_head(self._endpoint, *self._address, self._on_response)
-        except Exception:  # noqa: BLE001 - `run` meets the same error, and returns its verdict
-            return None
+            self._connection = self._client.send_head(self._endpoint, *self._address, self._on_response)
+        except Exception:  # noqa: BLE001 - the full poke meets the same error
+            self._connection = None
+        if self._connection is None:
+            self._continue_with(self._poke())
+        return self.cancel
 
     def _on_response(self, response: Http1Response | Exception) -> None:
         verdict: Verdict | CredentialsRefused | None = None
         if not isinstance(response, Exception):
             verdict = ABSENT if response.status == 404 else self._client.retry_verdict(response)
         if verdict is None or isinstance(verdict, CredentialsRefused):
-            self._continue_with(self.run())
+            self._continue_with(self._poke())
         else:
             self._on_verdicts([verdict])
-
-    async def run(self) -> Sequence[Verdict]:
-        """See `TasklessPoke.run`."""
-        return await self._poke()

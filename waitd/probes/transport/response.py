@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import cached_property
+from operator import itemgetter
 from typing import Protocol
 
 from aiohttp.helpers import HeadersMixin
@@ -10,6 +11,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
+#: The name of a header field.
+_NAME = itemgetter(0)
 
 
 class BodySource(Protocol):
@@ -136,8 +139,12 @@ class Http1Response(HeadersMixin):
         return None if value is None else value.decode("latin-1")
 
     def _find_marks(self) -> tuple[bool, bytes | None]:
-        """Finds both in one pass: nearly every poke asks for both."""
+        """Finds both at once: nearly every poke asks for both, and most answers have neither."""
         encoded, etag = False, None
+        names = b" ".join(map(_NAME, self._fields)).lower()
+        if b"etag" not in names and b"content-encoding" not in names:
+            self._marks = encoded, etag
+            return self._marks
         for name, value in self._fields:
             size = len(name)
             if size == 4:

@@ -5,31 +5,26 @@ where it arrives.
 """
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from waitd.core.waits.verdict import Verdict
-from waitd.ports import CancelPoke, OnVerdicts, run_in_task
+from waitd.ports import OnVerdicts, run_in_task
 from waitd.probes.transport.connection import Http1Connection
 
 
-class TasklessPoke(ABC):
-    """Sends with `_send`; its response handler either calls `_on_verdicts` or `_continue_with`."""
+class TasklessPoke:
+    """What such pokes share: how they continue in a task, and how they are cancelled.
+
+    A subclass's `start` sets `_on_verdicts` and `_connection`, where it has sent its request. Its
+    handler of the response calls `_on_verdicts` or `_continue_with`.
+    """
 
     __slots__ = ("_connection", "_on_verdicts", "_task")
 
     _connection: Http1Connection | None
     _on_verdicts: OnVerdicts
     _task: asyncio.Task[Sequence[Verdict]] | None
-
-    def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
-        """Starts the poke; see `Probe.start_poke`."""
-        self._on_verdicts = on_verdicts
-        self._connection = self._send()
-        if self._connection is None:
-            self._continue_with(self.run())
-        return self.cancel
 
     def cancel(self) -> None:
         """Cancels the request or the task."""
@@ -51,11 +46,3 @@ class TasklessPoke(ABC):
         """
         self._task = None
         self._on_verdicts(result)
-
-    @abstractmethod
-    def _send(self) -> Http1Connection | None:
-        """Sends the request on an idle connection; None when that is impossible. Raises nothing."""
-
-    @abstractmethod
-    async def run(self) -> Sequence[Verdict]:
-        """Runs the whole poke. Raises nothing but its cancellation."""

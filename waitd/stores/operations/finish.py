@@ -60,7 +60,7 @@ async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> d
             wait = ending.wait
             event = encode_event(wait, ending.outcome, ending.finished_at)
             new = new_deliveries(transaction, wait, ending.outcome.state) if ending.deliver else []
-            measured = transaction.listener.measure(wait, ending.finished_at - wait.created_at)
+            measured = transaction.rules.measure(wait, ending.finished_at - wait.created_at)
             transaction.finished_seq += 1
             rows.append(
                 (

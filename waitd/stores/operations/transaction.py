@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from waitd.ports import Signal, StoredOutcome, StoredWait, StoreListener
+from waitd.core.costs.model import MeasuredUsage
+from waitd.core.waits.wait import Progress, WaitId
+from waitd.ports import Signal, StoredOutcome, StoredWait
 from waitd.stores.queries.costs import find_label_values
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.unreadable import UnreadableRows
@@ -39,12 +41,16 @@ class StoreRules:
         retry_delays: pauses before each delivery attempt, seconds.
         destination_of: the destination of a sink, by its namespace and parameters.
         costs: how costs are summed.
+        live_progress: the progress of a wait up to its last poke; None: what is stored is newest.
+        measure: what a wait that ends after so many seconds has used; None: not measured.
     """
 
     now: Callable[[], float]
     retry_delays: Sequence[float]
     destination_of: Callable[[str, Mapping[str, Any]], str]
     costs: CostRules
+    live_progress: Callable[[WaitId], Progress | None]
+    measure: Callable[[StoredWait, float], MeasuredUsage | None]
 
 
 class LabelValues:
@@ -73,7 +79,6 @@ class Transaction:
     Attributes:
         now: when it began, Unix seconds.
         finished_seq: the number of the last event; each wait that ends raises it by one.
-        listener: knows the latest progress of a wait that ends, and what it used.
         label_values: the label values that have costs.
         unreadable: where rows are set aside that cannot be read.
         inserted: waits that are new and still waiting.
@@ -87,7 +92,6 @@ class Transaction:
     rules: StoreRules
     now: float
     finished_seq: int
-    listener: StoreListener
     label_values: LabelValues
     unreadable: UnreadableRows
     inserted: list[StoredWait] = field(default_factory=list)
@@ -98,5 +102,5 @@ class Transaction:
 
     def with_live_progress(self, wait: StoredWait) -> StoredWait:
         """The wait with its progress up to the last poke; its row may be a minute older."""
-        progress = self.listener.live_progress(wait.id)
+        progress = self.rules.live_progress(wait.id)
         return wait if progress is None else replace(wait, progress=progress)
