@@ -1,9 +1,9 @@
 """The airflow sink: delivers a wait's outcome to Airflow in one of five modes.
 
-`tasks` and `runs` make the requests of the modes; `waitd.core.airflow.callback` decides what the
-responses mean. This module keeps what outlives an attempt: the HTTP session, which tasks have a
-delivery in progress, and since when tasks have been parked. The last two are in memory only; after
-a restart a task's hold-off starts again.
+`tasks`, `clear` and `runs` make the requests of the modes; `waitd.core.airflow.callback` decides
+what the responses mean. This module keeps what outlives an attempt: the HTTP session, which tasks
+have a delivery in progress, and since when tasks have been parked. The last two are in memory only;
+after a restart a task's hold-off starts again.
 """
 
 import time
@@ -26,6 +26,7 @@ from waitd.core.waits.delivery import (
 from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, OutboxItem
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
+from waitd.sinks.airflow.clear import ClearDelivery
 from waitd.sinks.airflow.params import (
     AirflowParams,
     AirflowTarget,
@@ -34,10 +35,15 @@ from waitd.sinks.airflow.params import (
     parse_airflow_target,
 )
 from waitd.sinks.airflow.runs import create_asset_event, trigger_dag_run
-from waitd.sinks.airflow.tasks import ResumeHoldOff, TaskDelivery
+from waitd.sinks.airflow.tasks import ResumeDelivery, ResumeHoldOff, SetStateDelivery, TaskDelivery
 
 #: Seconds until the next attempt while another delivery to the same task is in progress.
 _BUSY_PAUSE = 1.0
+_TASK_MODES: Mapping[str, type[TaskDelivery]] = {
+    "resume": ResumeDelivery,
+    "set_state": SetStateDelivery,
+    "clear": ClearDelivery,
+}
 
 
 class AirflowSink:
@@ -132,7 +138,7 @@ class AirflowSink:
             case AssetRef() as asset:
                 return await create_asset_event(api, asset, outcome, item.created_at)
             case TaskTry() as task:
-                delivery = TaskDelivery(
+                delivery = _TASK_MODES[target.mode](
                     api,
                     target,
                     task,
