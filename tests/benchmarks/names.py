@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import uvloop
 from name_server import name_server
 
-from waitd.outgoing import CaresLookup, Names
+from waitd.outgoing import CachingResolver, CaresLookup
 
 HUNG, HEALTHY, LOOKUPS, CACHED = 100, 50, 2000, 100_000
 THREADS, GLIBC_SECONDS = 4, 5.0
@@ -59,7 +59,7 @@ async def main() -> None:
     """Prints the figures."""
     records = {healthy(number): ["127.0.0.1"] for number in range(LOOKUPS)}
     async with name_server(records=records, hung=("hung.example",)) as server:
-        names = Names(CaresLookup({"servers": [server.address]}))
+        names = CachingResolver(CaresLookup({"servers": [server.address]}))
         late = await lateness(names.resolve)
         started, cpu = time.monotonic(), time.process_time()
         for first in range(0, LOOKUPS, 100):

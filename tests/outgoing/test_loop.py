@@ -12,7 +12,7 @@ from aiohttp.resolver import ThreadedResolver
 from stream_server import stream_server
 
 from waitd.app.run import new_loop
-from waitd.outgoing import NameNotFound, Names, NamesLoop
+from waitd.outgoing import CachingResolver, NameNotFound, ResolverLoop
 from waitd.outgoing.names import Answer
 
 
@@ -46,12 +46,12 @@ async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def with_names() -> None:
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, NamesLoop)
-        loop.names = Names(TableLookup())
+        assert isinstance(loop, ResolverLoop)
+        loop.resolver = CachingResolver(TableLookup())
         try:
             await test
         finally:
-            await loop.names.close()
+            await loop.resolver.close()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(with_names())

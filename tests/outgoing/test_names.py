@@ -10,7 +10,7 @@ import pytest
 from manual_clock import ManualClock
 from structlog.testing import capture_logs
 
-from waitd.outgoing import LookupFailed, NameNotFound, Names
+from waitd.outgoing import CachingResolver, LookupFailed, NameNotFound
 from waitd.outgoing import names as names_module
 from waitd.outgoing.names import CHECK_SECONDS, MAX_STALE, MAX_TTL, MIN_TTL, RETRY_SECONDS, Answer
 
@@ -56,7 +56,9 @@ class Setup:
         self.lookup = FakeLookup(answer("127.0.0.1"))
         self.lookup.open.set()
         self.counts: Counter[str] = Counter()
-        self.names = Names(self.lookup, now=self.clock, count=lambda result: self.counts.update([result]))
+        self.names = CachingResolver(
+            self.lookup, now=self.clock, count=lambda result: self.counts.update([result])
+        )
 
     async def resolve(self, host: str = "x.example", **options: socket.AddressFamily) -> Sequence[str]:
         return [found["host"] for found in await self.names.resolve(host, 80, **options)]

@@ -17,7 +17,7 @@ from webhook_setup import ITEM, post, webhook_sink
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
-from waitd.outgoing import EgressGuard, NameNotFound, Names, SystemLookup
+from waitd.outgoing import CachingResolver, EgressGuard, NameNotFound, SystemLookup
 from waitd.outgoing.names import Answer
 from waitd.sinks.webhook import WebhookSink
 
@@ -147,7 +147,7 @@ async def test_an_unresolvable_host_is_a_failure() -> None:
         async def find(self, host: str) -> Answer:
             raise NameNotFound("planted")  # tests use no real name server
 
-    names = Names(Lookup())
+    names = CachingResolver(Lookup())
     egress = EgressGuard(resolver=lambda: names)
     async with WebhookSink(FakeConnections(), secret=None, secret_headers=(), egress=egress) as sink:
         receipt = await post(sink, url="http://receiver.invalid/?planted")

@@ -23,7 +23,7 @@ from waitd.core.connections.egress import EgressPolicy, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import CaresLookup, EgressGuard, Lookup, Names, NamesLoop, SystemLookup
+from waitd.outgoing import CachingResolver, CaresLookup, EgressGuard, Lookup, ResolverLoop, SystemLookup
 from waitd.settings import Settings
 
 #: How names are looked up, by the values of the setting `name_lookups`.
@@ -32,25 +32,25 @@ LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": 
 
 @asynccontextmanager
 async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIterator[EgressGuard]:
-    """The egress rules of the settings, with the names of the daemon.
+    """The egress rules of the settings, and the resolver of the daemon.
 
-    The libraries of databases and brokers use the same names, if the loop is a `NamesLoop`.
+    The libraries of databases and brokers use the same resolver if the loop is a `ResolverLoop`.
     """
-    names = Names(
+    resolver = CachingResolver(
         LOOKUPS[settings.name_lookups](),
         count=lambda result: instruments.name_lookups.labels(result).inc(),
     )
     private = is_loopback(settings.host)
     policy = EgressPolicy.from_settings(settings.egress_allow, settings.egress_deny, private=private)
     loop = asyncio.get_running_loop()
-    if isinstance(loop, NamesLoop):
-        loop.names = names
+    if isinstance(loop, ResolverLoop):
+        loop.resolver = resolver
     try:
-        yield EgressGuard(policy, resolver=lambda: names)
+        yield EgressGuard(policy, resolver=lambda: resolver)
     finally:
-        if isinstance(loop, NamesLoop):
-            loop.names = None
-        await names.close()
+        if isinstance(loop, ResolverLoop):
+            loop.resolver = None
+        await resolver.close()
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from waitd.app.engine import Engine
 from waitd.core.errors import WaitdError
 from waitd.log import configure
 from waitd.metrics import Instruments
-from waitd.outgoing import NamesLoop
+from waitd.outgoing import ResolverLoop
 from waitd.outgoing.connector import RESERVED_DESCRIPTORS
 from waitd.settings import Settings
 from waitd.state_volume import ephemeral_state
@@ -76,12 +76,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
 
-        class PlainLoop(NamesLoop, asyncio.SelectorEventLoop):
+        class PlainLoop(ResolverLoop, asyncio.SelectorEventLoop):
             pass
 
         return PlainLoop()
 
-    class Loop(NamesLoop, uvloop.Loop):  # type: ignore[misc] # typeshed and uvloop differ in many signatures
+    class Loop(ResolverLoop, uvloop.Loop):  # type: ignore[misc] # typeshed and uvloop differ in many signatures
         pass
 
     return Loop()

@@ -4,9 +4,9 @@
 its socket is made, and each answer is bounded (`answer_limits`). `read_body` reads and decodes
 bodies within a limit. `JsonClient` sends requests to the operator's services (token endpoints,
 secret stores, the identity provider, Airflow), and `ServiceClient` is the base of their clients.
-Probes and webhooks have their own sessions. `Names` looks host names up for the whole daemon, and
-`NamesLoop` is the event loop that does so for libraries. The rules themselves are pure:
-`waitd.core.connections.egress`.
+Probes and webhooks have their own sessions. `CachingResolver` looks host names up for the whole
+daemon, and `ResolverLoop` is the event loop that does so for libraries. The rules themselves are
+pure: `waitd.core.connections.egress`.
 """
 
 from waitd.outgoing.bodies import drain_body, read_body
@@ -21,12 +21,13 @@ from waitd.outgoing.errors import (
 )
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
 from waitd.outgoing.lookups import CaresLookup, SystemLookup, has_any_route
-from waitd.outgoing.loop import NamesLoop
-from waitd.outgoing.names import Lookup, LookupFailed, NameNotFound, Names, NameUnanswered
+from waitd.outgoing.loop import ResolverLoop
+from waitd.outgoing.names import CachingResolver, Lookup, LookupFailed, NameNotFound, NameUnanswered
 
 __all__ = [
     "AddressRefused",
     "AnswerTooLarge",
+    "CachingResolver",
     "CaresLookup",
     "EgressGuard",
     "HeadTooLarge",
@@ -37,8 +38,7 @@ __all__ = [
     "LookupFailed",
     "NameNotFound",
     "NameUnanswered",
-    "Names",
-    "NamesLoop",
+    "ResolverLoop",
     "ServiceClient",
     "SystemLookup",
     "describe_error",

@@ -30,7 +30,7 @@ from waitd.core.connections.egress import (
 from waitd.outgoing.answer_limits import bounded_connector
 from waitd.outgoing.errors import AddressRefused
 from waitd.outgoing.lookups import CaresLookup
-from waitd.outgoing.names import Names
+from waitd.outgoing.names import CachingResolver
 
 #: How many descriptors are a reserve; a quarter of a low limit.
 RESERVED_DESCRIPTORS = 64
@@ -99,14 +99,14 @@ class EgressGuard:
             self._check_address(address[0], address[1], source)
             return within_descriptors(socket.socket(family, kind, protocol), highest)
 
-        resolver = self._resolver() if self._resolver else self._own_names
+        resolver = self._resolver() if self._resolver else self._own_resolver
         return bounded_connector(
             socket_factory=make_socket, resolver=resolver, **options | {"use_dns_cache": False}
         )
 
     @cached_property
-    def _own_names(self) -> Names:
-        return Names(CaresLookup())
+    def _own_resolver(self) -> CachingResolver:
+        return CachingResolver(CaresLookup())
 
     def _check_address(self, host: str, port: int, source: HostSource) -> None:
         address = ip_address(host.partition("%")[0])

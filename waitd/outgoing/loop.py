@@ -1,4 +1,4 @@
-"""An event loop that looks names up in the daemon's `Names`, for libraries that connect by name.
+"""An event loop with the daemon's `CachingResolver`, for libraries that connect by name.
 
 The clients of databases and brokers call `create_connection` with a host name. asyncio and uvloop
 would look it up in a few threads, which names that hang occupy.
@@ -11,31 +11,31 @@ from typing import Any
 from aiohappyeyeballs import start_connection
 
 from waitd.core.connections.addresses import parse_address
-from waitd.outgoing.names import Names
+from waitd.outgoing.names import CachingResolver
 
 #: Seconds after which the next address is tried besides the last (RFC 8305).
 ATTEMPT_DELAY = 0.25
-#: What `getaddrinfo` is asked for that `Names` does not know.
+#: What `getaddrinfo` is asked for that `CachingResolver` does not know.
 _OTHER_FLAGS = socket.AI_PASSIVE | socket.AI_CANONNAME | socket.AI_NUMERICHOST
 
 
-class NamesLoop(asyncio.AbstractEventLoop):
+class ResolverLoop(asyncio.AbstractEventLoop):
     """The base of an event loop, before the class of the loop itself.
 
     Attributes:
-        names: None: names are looked up as the loop itself does.
+        resolver: None: names are looked up as the loop itself does.
     """
 
-    names: Names | None = None
+    resolver: CachingResolver | None = None
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """See `asyncio.loop.getaddrinfo`."""
         family, flags = options.get("family", 0), options.get("flags", 0)
-        names = self.names
-        if names is None or not _is_name(host) or not isinstance(port, int) or flags & _OTHER_FLAGS:
+        resolver = self.resolver
+        if resolver is None or not _is_name(host) or not isinstance(port, int) or flags & _OTHER_FLAGS:
             return await super().getaddrinfo(host, port, **options)
         kind = options.get("type") or socket.SOCK_STREAM
-        found = await names.resolve(host, port, family)
+        found = await resolver.resolve(host, port, family)
         return [
             (each["family"], kind, options.get("proto", 0), "", _socket_address(each["host"], port))
             for each in found
@@ -45,7 +45,7 @@ class NamesLoop(asyncio.AbstractEventLoop):
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:
         """See `asyncio.loop.create_connection`."""
-        if self.names is None or not _is_name(host) or not port or options.get("local_addr"):
+        if self.resolver is None or not _is_name(host) or not port or options.get("local_addr"):
             return await super().create_connection(protocol_factory, host, port, **options)
         family = options.pop("family", 0)
         for option in ("proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors", "local_addr"):

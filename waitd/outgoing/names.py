@@ -1,6 +1,6 @@
 """The addresses of host names: looked up once for all who ask, and cached.
 
-One `Names` serves a daemon. A name whose look-up hangs delays only those who ask for that name.
+One `CachingResolver` serves a daemon. A name whose look-up hangs delays only those who ask for it.
 """
 
 import asyncio
@@ -113,8 +113,8 @@ class CachedName:
     is_stale: bool = False
 
 
-class Names(AbstractResolver):
-    """The names of a daemon; a resolver for aiohttp's connectors, which need no cache then."""
+class CachingResolver(AbstractResolver):
+    """The resolver of a daemon, also for aiohttp's connectors, which need no cache then."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Names(AbstractResolver):
         now: Callable[[], float] = monotonic,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Creates the names.
+        """Creates a resolver.
 
         Args:
             lookup: looks names up.

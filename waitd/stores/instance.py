@@ -1,4 +1,4 @@
-"""Who a database file is: its instance id, and the place where a daemon last used it.
+"""Identifies a database file: by its instance id, and by where a daemon last used it.
 
 A copy carries both with it. So a copy that is started beside its original is recognized: both
 would deliver every outcome.
@@ -19,7 +19,7 @@ from waitd.stores.sqlite.file_watch import identity_of
 log = structlog.get_logger(__name__)
 
 
-class Place(NamedTuple):
+class FileLocation(NamedTuple):
     """Where a file is. The device is left out: its number may change at a reboot."""
 
     path: str
@@ -36,7 +36,7 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
     if len(rows) != 1:
         raise StoreUnusable(f"the table instance of the database {path} has {len(rows)} rows instead of one")
     instance_id, starts, stored = rows[0]
-    here, before = Place(path, identity_of(path)[1]), _decode(stored)
+    here, before = FileLocation(path, identity_of(path)[1]), _decode(stored)
     new_id = instance_id
     if before is not None and before != here:
         if _is_original(before, here, instance_id):
@@ -62,16 +62,16 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
     log.info("database_claimed", instance=new_id, starts=starts + 1)
 
 
-def _decode(stored: object) -> Place | None:
+def _decode(stored: object) -> FileLocation | None:
     try:
         path, inode = orjson.loads(stored)  # type: ignore[arg-type]  # a column may hold anything
     except ValueError:
         return None
-    return Place(str(path), inode)
+    return FileLocation(str(path), inode)
 
 
-def _is_original(before: Place, here: Place, instance_id: str) -> bool:
-    """Whether the place where the file was last used still holds another file with this id."""
+def _is_original(before: FileLocation, here: FileLocation, instance_id: str) -> bool:
+    """Whether another file with this id still exists where the file was last used."""
     original = Path(before.path)
     try:
         if before.path == here.path or identity_of(before.path) == identity_of(here.path):

@@ -36,12 +36,12 @@ class Translation(NamedTuple):
     """IPv6 addresses of a network that reach IPv4 addresses.
 
     Attributes:
-        places: the bytes of the IPv6 address in which an IPv4 address may stand.
-        inverted: the bits of the last of them are inverted.
+        positions: which bytes of the IPv6 address may be an IPv4 address, by their indices.
+        inverted: whether the bits of the last of these IPv4 addresses are inverted.
     """
 
     network: IPv6Network
-    places: tuple[tuple[int, int, int, int], ...]
+    positions: tuple[tuple[int, int, int, int], ...]
     inverted: bool = False
 
 
@@ -147,12 +147,12 @@ def translated(address: Address) -> Sequence[IPv4Address]:
         return ()
     packed = address.packed
     found: list[IPv4Address] = []
-    for network, places, inverted in TRANSLATIONS:
+    for network, positions, inverted in TRANSLATIONS:
         if address in network:
-            texts = [bytes(packed[at] for at in place) for place in places]
+            texts = [bytes(packed[index] for index in indices) for indices in positions]
             if inverted:
                 texts[-1] = bytes(byte ^ 0xFF for byte in texts[-1])
-            # In a longer prefix, the place of a shorter one is zero.
+            # After a longer prefix, the bytes at a shorter one's position are zero.
             found += map(IPv4Address, [each for each in texts if each[0]] or texts[-1:])
     if packed[8:12] in _ISATAP:
         found.append(IPv4Address(packed[12:]))

@@ -15,7 +15,7 @@ class FileWatch:
     """What the names of the database's files referred to when it was opened."""
 
     def __init__(self, database: Path) -> None:
-        """Looks at the files, which must exist."""
+        """Notes the identities of the files, which must exist."""
         suffixes = ("", "-wal", ".lock")
         self._database = str(database)
         self._files = {path: identity_of(path) for path in (f"{database}{end}" for end in suffixes)}
@@ -35,7 +35,7 @@ class FileWatch:
             except FileNotFoundError:
                 return f"{path} was deleted, renamed or unmounted"
             except OSError as error:
-                return f"{path} cannot be looked at: {error.strerror}"
+                return f"{path} cannot be read: {error.strerror}"
             if now != identity:
                 return f"{path} was replaced by another file"
         return ""
