@@ -5,8 +5,12 @@ import gzip
 import re
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from api_fakes import Api, bearer, connected, problem_of, raw, wait
 
 from waitd.api.server import bodies, connection
@@ -163,6 +167,54 @@ async def test_framing_without_end_ends_the_connection(api: Api, head: bytes, fr
     statuses, _ = await attack(api, head + b"\r\n" + start, endless)
     assert len(statuses) <= 2  # trailers come after a body that is complete and was answered
     assert max(statuses, default=0) < 500
+
+
+class Arriving:
+    """A body of which there is always more to read at once, until the connection is closed."""
+
+    total_bytes = 1
+
+    def __init__(self, parts: int, error: Exception | None = None) -> None:
+        self._left, self._error = parts, error
+
+    def is_eof(self) -> bool:
+        return False
+
+    async def readany(self) -> bytes:
+        self._left -= 1
+        if self._left < 0 and self._error is not None:
+            raise self._error
+        return b" " if self._left >= 0 else b""
+
+
+def reading(body: Any, *, is_open: bool = True) -> Any:
+    return make_mocked_request(
+        "POST", "/", payload=body, protocol=Mock(), transport=Mock() if is_open else None
+    )
+
+
+async def test_a_body_of_tiny_chunks_leaves_turns_of_the_loop_to_others() -> None:
+    """Reading a part parses the next one, so that the reader need never wait."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await bodies.read_body(reading(Arriving(100)))
+    counting.cancel()
+    assert turns >= 100
+
+
+async def test_a_connection_that_is_closed_while_its_body_is_read_is_no_internal_error() -> None:
+    closed = RuntimeError("Connection closed.")  # as aiohttp says it
+    with pytest.raises(web.RequestPayloadError):
+        await bodies.read_body(reading(Arriving(1, closed), is_open=False))
+    with pytest.raises(RuntimeError):
+        await bodies.read_body(reading(Arriving(1, closed)))
 
 
 async def test_requests_without_end_on_one_connection_are_answered_one_by_one(api: Api) -> None:

@@ -144,11 +144,17 @@ async def _next_chunk(request: web.Request, deadline: float) -> bytes:
     """
     if request.content.is_eof():  # a small body comes with its head, so no timer is needed
         return request.content.read_nowait()
+    if request.content.total_bytes:
+        await asyncio.sleep(0)  # `readany` waits only if nothing is there
     try:
         async with asyncio.timeout_at(deadline):
             chunk = await request.content.readany()
     except TimeoutError:
         raise refusal("request-timeout", "nothing was stored; send it again") from None
+    except RuntimeError:  # aiohttp's, if the connection was closed before
+        if request.transport is not None:
+            raise
+        raise web.RequestPayloadError("the connection was closed") from None
     cast(ApiConnection, request.protocol).allow_body(request.content.total_bytes)
     return chunk
 
