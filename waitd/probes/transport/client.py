@@ -21,7 +21,7 @@ from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
-from waitd.outgoing import EgressGuard, drain_body, read_body
+from waitd.outgoing import AnswerTooLarge, EgressGuard, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
@@ -35,6 +35,9 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_REDIRECT_BYTES = 8 * 1024
 _DRAIN_SECONDS = 0.25
+#: How many bytes the redirects of a chain may have together: about what is received of a single one
+#: without end, or five of the largest heads.
+MAX_CHAIN = 320 * 1024
 
 _HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -162,7 +165,7 @@ class HttpClient:
         self, request: Request, response: Response, now: float, max_redirects: int | None
     ) -> HttpAnswer:
         """Returns the answer to a request with this first response; see `fetch`."""
-        redirects = 0
+        redirects = received = 0
         while max_redirects is not None and response.status in REDIRECTS and "Location" in response.headers:
             status = response.status
             try:
@@ -180,6 +183,9 @@ class HttpClient:
                 request = request._replace(method="GET", body=None, headers=headers)
             request = request._replace(url=url)
             await self.release(response, _DRAIN_REDIRECT_BYTES)
+            received += _received(response)
+            if received > MAX_CHAIN:
+                raise AnswerTooLarge("the redirects have too many bytes")
             response = await self._request(request)
         return HttpAnswer(facts_of(response, now), response, request.url)
 
@@ -289,6 +295,14 @@ def resolve_location(url: str, location: str) -> tuple[str, Origin]:
         raise ValueError("it contains a backslash")
     resolved = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
     return resolved, parse_origin(resolved)
+
+
+def _received(response: Response) -> int:
+    """How many bytes of an answer have arrived; a session counts only those of fields and body."""
+    if isinstance(response, Http1Response):
+        return response.received
+    head = sum(len(name) + len(value) for name, value in response.raw_headers)
+    return head + response.content.total_bytes
 
 
 def _becomes_get(status: int, method: str) -> bool:

@@ -152,6 +152,7 @@ class Http1Connection(asyncio.Protocol):
             return
         response = self._response
         if response is not None:
+            response.received = self._received
             on_response, self._on_response = self._on_response, None
             if response.complete:
                 self._response = None

@@ -25,7 +25,7 @@ _LARGE_HEAD = Unreachable(
     "bad_answer", "The head of the answer, or the number of its 1xx heads, is too large."
 )
 _TOO_LARGE = Unreachable(
-    "too_large", "The answer has too many bytes besides its body, or too many gzip members."
+    "too_large", "The answer has too many bytes besides its body or in redirects, or too many gzip members."
 )
 _NO_ROUTE = Unreachable("no_route", "The host cannot be reached.")
 _BAD_URL = Unreachable("bad_url", "The URL cannot be requested.")

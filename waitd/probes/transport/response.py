@@ -35,6 +35,8 @@ class Http1Response(HeadersMixin):
     complete = False
     #: How many bytes of the body `readany` has returned, and how many have not been taken.
     returned = unread = 0
+    #: How many bytes have arrived in all, interim answers and framing included.
+    received = 0
     _marks: tuple[bool, bytes | None] | None = None
     _error: Exception | None = None
     _more: "asyncio.Future[None] | None" = None
