@@ -1,5 +1,6 @@
 """The aiohttp application: every route behind its checks, and one middleware around all of them."""
 
+import asyncio
 from time import perf_counter
 
 import structlog
@@ -8,7 +9,7 @@ from aiohttp.typedefs import Middleware
 
 from waitd.api.authentication import Gatekeeper, log_refused
 from waitd.api.dependencies import ApiDependencies
-from waitd.api.handlers.audit import log_change
+from waitd.api.handlers.audit import SUBJECTS, log_change
 from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.openapi import build_document
 from waitd.api.problems import PROBLEM, classify_error, problem_response
@@ -85,6 +86,10 @@ def _middleware(gatekeeper: Gatekeeper) -> Middleware:
             if isinstance(error, AccessDenied):
                 log_refused(request, error)
             response = problem_response(classify_error(error))
+        except asyncio.CancelledError:  # the client has disconnected
+            if SUBJECTS in request:
+                log_change(request, request[_ACTION], "done")
+            raise
         if action := request.get(_ACTION):
             log_change(request, action, response.get(PROBLEM, "done"))
         seconds = round(perf_counter() - started, 6)

@@ -9,10 +9,10 @@ import pytest
 from job_api import CHUNKED, IS_DONE
 from raw_server import ENDLESS, HANG, RawServer, Script, Transport, answer, poke, probe, raw_server
 
+from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.http.decoding import MAX_MEMBERS
 from waitd.core.waits.verdict import Success, Unreachable, Verdict
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
-from waitd.probes.transport.client import DEFAULT_REDIRECTS
 
 pytestmark = pytest.mark.usefixtures("every_transport")
 

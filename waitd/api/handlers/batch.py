@@ -1,7 +1,7 @@
 """`POST /v1/waits:batch`: many waits in one durable commit, and an answer per line, in order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from aiohttp import web
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECTS, caller_of
+from waitd.api.handlers.lists import StreamedAnswer
 from waitd.api.problems import classify_error, refusal
 from waitd.api.server.bodies import Turns, read_lines
 from waitd.api.server.loopback_guard import NDJSON
@@ -18,7 +19,7 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
 from waitd.core.auth.quotas import Resource
-from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.errors import Conflict, InvalidInput, Problem
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
 from waitd.ports import IdempotentSubmit, Inserted
@@ -27,6 +28,12 @@ from waitd.ports import IdempotentSubmit, Inserted
 MAX_RUNNING = 8
 #: How many more batches may wait for that.
 MAX_QUEUED = 64
+#: How many bytes the problems of invalid lines may have in full, and how many characters the
+#: pointer and the detail of those after them.
+MAX_REFUSALS = 4 * 1024 * 1024
+MAX_BRIEF = 100
+#: How many lines of the answer are joined at a time.
+LINES_PER_PIECE = 250
 #: After how many lines the batch checks whether to yield to the event loop.
 LINES_PER_CHECK = 8
 
@@ -74,8 +81,8 @@ class BatchHandlers:
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._dependencies.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
-            body = b"".join([entry if isinstance(entry, bytes) else _final(entry) for entry in entries])
-        return web.Response(body=body, headers={"Content-Type": NDJSON})
+        # The caller holds its share until it has read the answer, but no slot that others wait for.
+        return await StreamedAnswer(request, content_type=NDJSON, separator=b"").send(_pieces(entries))
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -98,6 +105,7 @@ class BatchHandlers:
 
     async def _read(self, request: web.Request) -> list[BatchEntry]:
         namespace, turns, validate = request[PRINCIPAL].namespace, Turns(), self._submissions.validate
+        refusals = LineRefusals()
         entries: list[BatchEntry] = []
         try:
             async for lines, plain in read_lines(request):
@@ -109,7 +117,7 @@ class BatchHandlers:
                             else await validate(line, namespace, form=BATCH_LINE, plain=plain)
                         )
                     except RefusedBody as error:
-                        entries.append(RefusedLine(_answer_error(error), error.replay))
+                        entries.append(RefusedLine(refusals.answer(error), error.replay))
                     if len(entries) % LINES_PER_CHECK == 0 and turns.over():
                         await turns.next_turn()
         finally:
@@ -178,6 +186,33 @@ def _answer(result: Inserted | Exception) -> bytes:
             return _answer_error(refusal("idempotency-key-reused", str(result)))
         case _:
             return _answer_error(result)
+
+
+async def _pieces(entries: Sequence[BatchEntry]) -> AsyncGenerator[bytes]:
+    """Yields the answers of the lines, some at a time."""
+    for start in range(0, len(entries), LINES_PER_PIECE):
+        piece = entries[start : start + LINES_PER_PIECE]
+        yield b"".join([entry if isinstance(entry, bytes) else _final(entry) for entry in piece])
+
+
+class LineRefusals:
+    """The answers to the invalid lines of one batch, which must not be far larger than the batch.
+
+    Once those in full have `MAX_REFUSALS` bytes, the others say only what is wrong first.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_REFUSALS
+
+    def answer(self, error: RefusedBody) -> bytes:
+        """Returns the answer to a line."""
+        if self._left > 0:
+            answer = _answer_error(error)
+            self._left -= len(answer)
+            return answer
+        pointer, detail = error.problems[0]
+        brief = Problem(pointer if len(pointer) <= MAX_BRIEF else "", detail[:MAX_BRIEF])
+        return _answer_error(InvalidInput([brief]))
 
 
 def _answer_error(error: Exception) -> bytes:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.problems import classify_error
-from waitd.api.server.bodies import Turns, json_response
+from waitd.api.server.bodies import Turns
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.server.loopback_guard import JSON
 from waitd.api.server.throttle import Throttle
@@ -107,26 +107,33 @@ class Lists:
         """
         with self._throttle.hold(Resource.READS, request[PRINCIPAL]):
             async with aclosing(items):
-                return await _Answer(request, head).send(items, end)
+                return await StreamedAnswer(request, head).send(items, end)
 
 
-class _Answer:
+class StreamedAnswer:
     """The answer to one request: it is streamed once it is larger than `SENT_BYTES`."""
 
-    def __init__(self, request: web.Request, head: bytes) -> None:
+    def __init__(
+        self, request: web.Request, head: bytes = b"", *, content_type: str = JSON, separator: bytes = b","
+    ) -> None:
+        """`head` comes before the items, and `separator` between them."""
         self._request = request
         self._unsent = bytearray(head)
-        self._response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: JSON})
+        self._separator = separator
+        self._headers = {hdrs.CONTENT_TYPE: content_type}
+        self._response = web.StreamResponse(headers=self._headers)
         add_answer_headers(self._response)
 
-    async def send(self, items: AsyncGenerator[bytes], end: Callable[[], bytes]) -> web.StreamResponse:
+    async def send(
+        self, items: AsyncGenerator[bytes], end: Callable[[], bytes] = bytes
+    ) -> web.StreamResponse:
         """Sends the items; disconnects a client that does not take them, or if reading fails."""
         try:
             with anyio.fail_after(LIST_SECONDS):
                 await self._add_each(items)
                 self._unsent += end()
                 if not self._response.prepared:
-                    return json_response(bytes(self._unsent))
+                    return web.Response(body=bytes(self._unsent), headers=self._headers)
                 await self._flush()
         except ConnectionError:
             pass  # the client has disconnected
@@ -143,7 +150,7 @@ class _Answer:
         turns, separator = Turns(), b""
         async for item in items:
             self._unsent += separator + item
-            separator = b","
+            separator = self._separator
             if len(self._unsent) >= SENT_BYTES:
                 await self._flush()
             if turns.over():
