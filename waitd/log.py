@@ -16,7 +16,9 @@ from waitd.core.connections.masking import MASK
 from waitd.core.visible_text import visible, visible_json, visible_lines, visible_values
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|authorization|api[-_]?key|cookie", re.IGNORECASE)
-_URL_SECRETS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@]*@)?(?P<rest>[^\s?#'\"]*)(?:\?[^\s'\"]*)?")
+_URL_SECRETS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^/\s@]*@)?(?P<rest>[^\s?#'\"]*)(?:\?[^\s'\"]*)?", re.IGNORECASE
+)
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -24,9 +26,13 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     for name, value in event.items():
         if _SECRET_NAME.search(name) and value is not None:
             event[name] = MASK
-        elif isinstance(value, str) and "://" in value:
-            event[name] = _URL_SECRETS.sub(r"\g<scheme>\g<rest>", value)
+        elif isinstance(value, str):
+            event[name] = _redact_urls(value)
     return event
+
+
+def _redact_urls(text: str) -> str:
+    return _URL_SECRETS.sub(r"\g<scheme>\g<rest>", text) if "://" in text else text
 
 
 def configure(*, level: str = "info", log_format: str = "auto", version: str = "") -> None:
@@ -83,8 +89,8 @@ def _to_json(event: Any, **options: Any) -> bytes:
 
 
 class _LibraryFormatter(logging.Formatter):
-    """Formats what libraries log."""
+    """Formats what libraries log, whose errors may quote the URL of a broker or a database."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        return visible_lines(super().format(record))
+        return visible_lines(_redact_urls(super().format(record)))

@@ -53,3 +53,13 @@ async def test_the_request_is_signed_and_names_the_secret() -> None:
     expected = AwsSigner("secretsmanager", "eu-west-1", OLD).headers("POST", f"{url}/", sent, body, now=NOW)
     assert headers["Authorization"] == expected["Authorization"]
     assert headers["X-Amz-Security-Token"] == "token"
+
+
+@pytest.mark.parametrize("code", ["AKIApl4nted", "c2Vzc2lvbnRva2Vu"])
+async def test_an_error_code_that_repeats_the_request_is_not_shown(code: str) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"__type": code}, status=400)
+
+    async with serving("POST", "/", answer) as url:
+        with pytest.raises(ConnectionUnavailable, match=r"answered 400$"):
+            await lookup(url, "api", StaticKeys(AwsKeys("AKIApl4nted", "never sent", "sessiontoken")))

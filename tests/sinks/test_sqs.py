@@ -83,6 +83,8 @@ async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(sqs: Sin
         ),
         (500, "planted <code>", "planted", DeliveryFailed("SQS refused it: no error code")),
         (503, "ServiceUnavailable", "planted", DeliveryFailed("SQS refused it: ServiceUnavailable")),
+        (400, "AKIA", "", DeliveryFailed("SQS refused it: ***")),
+        (400, "planted", "", DeliveryFailed("SQS refused it: ***")),
     ],
 )
 async def test_errors_that_moto_does_not_produce(

@@ -12,6 +12,7 @@ from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
+from waitd.core.connections.sent_secrets import grant_secrets
 from waitd.core.connections.token_requests import IssuedToken, TokenRequest
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
@@ -129,7 +130,8 @@ class Authorizer:
         name, value = credentials.token_header, f"Bearer {token.value}"
         check_header(name, value)
         headers = {n: v for n, v in credentials.headers if n.lower() != name.lower()} | {name: value}
-        return CachedToken(Authorization(tuple(headers.items())), token.renew_after, token.lifetime)
+        authorization = Authorization(tuple(headers.items()), grant_secrets=grant_secrets(grant))
+        return CachedToken(authorization, token.renew_after, token.lifetime)
 
     async def _fetch_signer(
         self, signing: AwsSigning, credentials: Credentials, refresh: bool

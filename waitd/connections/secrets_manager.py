@@ -15,6 +15,7 @@ from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region
+from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
 
@@ -113,9 +114,13 @@ class SecretsManagerResolver(ServiceClient):
         }
         signer = AwsSigner("secretsmanager", self._location.region, keys)
         headers |= signer.headers("POST", self._url, headers, body, now=self._now())
-        return await self._client.request(
+        response = await self._client.request(
             "POST", self._url, service="AWS Secrets Manager", headers=headers, data=body
         )
+        if response.status == 200:
+            return response
+        masked = keys_mask(keys).mask_bytes(orjson.dumps(response.body))  # its code is shown
+        return response._replace(body=orjson.loads(masked))
 
 
 def _parse_secret(conn_id: str, value: str) -> Connection:

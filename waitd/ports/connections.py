@@ -41,11 +41,13 @@ class Authorization:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Signs each request; its headers are sent with the others.
     signer: AwsSigner | AzureSharedKey | None = field(default=None, repr=False)
+    #: The secrets with which the token endpoint was asked, which may be part of the target.
+    grant_secrets: tuple[str, ...] = field(default=(), repr=False)
     #: Masks all of this in answers.
     mask: SecretMask = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", authorization_mask(self.headers, self.signer))
+        object.__setattr__(self, "mask", authorization_mask(self.headers, self.signer, self.grant_secrets))
 
 
 class HttpConnections(Connections, Protocol):

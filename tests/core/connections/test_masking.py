@@ -9,10 +9,13 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.masking import SecretMask
 from waitd.core.connections.sent_secrets import (
     authorization_mask,
+    body_secrets,
     header_secrets,
+    keys_mask,
     query_secrets,
     signature_of,
 )
@@ -39,6 +42,12 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
         for before in ("", "u", "u:", "u:x")
     },
     "URL-safe base64": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "JSON in base64": lambda text: base64.b64encode(json.dumps([text]).encode()).decode(),
+    "JSON with UTF-8 in base64": lambda text: base64.b64encode(
+        json.dumps([text], ensure_ascii=False).encode()
+    ).decode(),
+    "hex": lambda text: text.encode().hex(),
+    "hex in capitals": lambda text: text.encode().hex().upper(),
     "base64 in a URL": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
 }
 
@@ -106,6 +115,38 @@ def test_names_of_headers_are_masked_in_any_case() -> None:
 )
 def test_the_secrets_of_headers(headers: tuple[str, str], secrets: list[str]) -> None:
     assert set(secrets) <= set(header_secrets([headers], of_connection=True))
+
+
+def test_the_session_token_is_masked_in_the_bytes_that_an_error_of_aws_dumps() -> None:
+    token = "FwoGZXIvYXdzEPL4NTED"
+    canonical = f"host:s3.example\nx-amz-security-token:{token}\n".encode().hex(" ")
+    body = f"<Error><CanonicalRequestBytes>{canonical}</CanonicalRequestBytes></Error>".encode()
+    masked = keys_mask(AwsKeys("AKIAPLANTED12345", "never sent", token)).mask_bytes(body)
+    assert token.encode().hex(" ").encode() not in masked
+    assert b"3a *** 0a<" in masked
+
+
+@pytest.mark.parametrize(
+    ("body", "secrets"),
+    [
+        (
+            b'{"a": {"client_secret": "s1234", "tokenType": "Bearer"}, "b": [{"apiKey": "k1234"}]}',
+            {"s1234", "k1234"},
+        ),
+        (b'{"credentials": {"user": "u1234", "pin": ["p1234"]}, "n": 1}', {"u1234", "p1234"}),
+        (b"grant_type=password&password=p%2B1234&secretName=mine", {"p+1234"}),
+        (b"\xff\x00 no text", set()),
+        (None, set()),
+    ],
+)
+def test_the_secrets_of_a_body(body: bytes | None, secrets: set[str]) -> None:
+    assert set(body_secrets(body)) == secrets
+
+
+def test_a_login_without_a_password_is_the_key() -> None:
+    token = base64.b64encode(b"sk_live_1234:").decode()
+    mask = authorization_mask([("Authorization", f"Basic {token}")], None)
+    assert mask.mask_bytes(b'{"sk_live_1234x": 1}') == b'{"***x": 1}'
 
 
 def test_headers_that_say_what_is_wanted_are_no_secrets() -> None:

@@ -58,6 +58,9 @@ class Echo:
         sent = [*request.headers.values(), *request.query.values()]
         self.seen += sent
         text = "\n".join([*sent, request.path_qs])
+        text += await request.text()
+        if request.path == "/redirect":
+            raise web.HTTPFound(f"/a?sig={quote(SECRET, safe='')}&page=1")
         if request.path == "/elsewhere":
             host = base64.b32encode(SECRET.encode()).decode().strip("=").lower()
             raise web.HTTPFound(f"http://{host}.{LOGIN.replace('_', '-')}.example/")
@@ -142,6 +145,15 @@ async def test_the_secrets_of_a_signed_url_are_masked_and_the_rest_is_not() -> N
     assert "0123456789abcdef" not in repr(verdict)
     assert "page=17" in repr(verdict)
     assert isinstance(verdict, Success)
+
+
+async def test_the_secrets_of_a_redirect_and_of_a_body_are_masked() -> None:
+    async with echoing() as (_, url, connections), HttpProbe(connections, secret_headers=()) as http:
+        verdicts = await poke(http, {"endpoint": f"{url}/redirect", "result": "text"})
+        body = {"method": "POST", "json": {"apiKey": SECRET, "job": "j1"}, "result": "text"}
+        verdicts += await poke(http, {"endpoint": f"{url}/a", **body})
+    assert [leaks(each) for each in verdicts] == [[]] * len(verdicts)
+    assert all("***" in repr(each) for each in verdicts)
 
 
 async def test_the_same_answer_is_not_masked_for_a_wait_without_the_connection() -> None:

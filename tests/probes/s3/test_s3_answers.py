@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -55,6 +56,33 @@ CASES: list[tuple[str, Script | Callable[[str, int], Script], dict[str, Any], ty
     ("a 403 to a HEAD for a wrong signature", to([answer(403)], [error(403, "SignatureDoesNotMatch")]), KEY, Failure, "bad_signature"),
     ("a region that is not a name", [answer(400, b"", "x-amz-bucket-region: evil.example/")], WILD, Failure, "http_400"),
 ]  # fmt: skip
+
+
+TOKEN = "pl4nted/session+token="
+
+
+@pytest.mark.parametrize(
+    ("script", "wait"),
+    [
+        (
+            [answer(200, b"", f'ETag: "{TOKEN}"', "Last-Modified: Sat, 21 Nov 2026 02:41:00 GMT")],
+            KEY | {"metadata_keys": ["ETag"]},
+        ),
+        ([listed(f"dir/{TOKEN}", "dir/AKIApl4nted")], WILD),
+        ([error(400, TOKEN)], WILD),
+        ([error(400, b64encode(TOKEN.encode()).decode())], WILD),
+        (to([answer(400)], [error(400, "AKIA&#x70;l4nted")]), KEY),
+        (to([answer(404)], [error(404, TOKEN)]), KEY),
+    ],
+)
+async def test_what_a_store_repeats_of_the_request_is_masked(
+    script: Script | Callable[[str, int], Script], wait: dict[str, Any]
+) -> None:
+    async with raw_server(script) as server:
+        connection = replace(aws(server.url, aws_session_token=TOKEN), login="AKIApl4nted")
+        verdict = await poke_key(connection, **wait)
+    assert not any(each in repr(verdict) for each in ("pl4nted", b64encode(TOKEN.encode()).decode()))
+    assert "***" in repr(verdict) or verdict.reason == "no_such_bucket"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import json
 
 import orjson
 import pytest
+from daemon import until
 from raw_server import Script, ScriptedConnections, answer, raw_server
 from s3_pokes import aws
+from structlog.testing import capture_logs
 
 from waitd.probes.s3.events_queue import S3EventQueue
 
@@ -56,3 +58,24 @@ async def test_a_defect_met_in_one_message_changes_no_other(odd: object) -> None
         reading.cancel()
         await asyncio.wait([reading])
     assert created == ["good"]
+
+
+@pytest.mark.parametrize("code", ["AKIA", "pl4nted-session-token", "x#pl4nted-session-token"])
+async def test_an_error_code_that_repeats_the_request_is_masked(code: str) -> None:
+    def script(_request: str, _: int) -> Script:
+        return [answer(400, orjson.dumps({"__type": code}))]
+
+    async with raw_server(script) as server:
+        connection = aws(server.url, region_name="eu-west-1", aws_session_token="pl4nted-session-token")
+        queue = S3EventQueue(
+            ScriptedConnections([connection]),
+            f"{server.url}/1/queue",
+            "aws_default",
+            on_created=lambda *_: None,
+        )
+        with capture_logs() as logged:
+            reading = asyncio.create_task(queue.run())
+            await until(lambda: bool(logged), what="a line in the log")
+            reading.cancel()
+            await asyncio.wait([reading])
+    assert logged[0]["why"] == "SQS answered 400: no error code."

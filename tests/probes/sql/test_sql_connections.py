@@ -37,12 +37,15 @@ async def test_a_refused_login_is_refreshed_once(database: Database) -> None:
             assert "wrong-pw" not in verdict.message
 
 
-@pytest.mark.parametrize("cell", ["<pl4nted-password>", "cGw0bnRlZC1wYXNzd29yZA=="])
-def test_the_password_is_masked_in_rows(cell: str) -> None:
+@pytest.mark.parametrize("cell", ["<pl4nted-password>", "cGw0bnRlZC1wYXNzd29yZA==", "<pl4nted-parameter>"])
+def test_the_password_and_secret_parameters_are_masked_in_rows(cell: str) -> None:
     connection = Connection("db", "postgres", "db.example", login="u", password="pl4nted-password")
     selected = SelectedRows([{"seen": cell, "n": 1}], 40, True)
-    assert masked(selected, connection).rows[0]["seen"].strip("<>") == "***"
-    assert masked(selected, Connection("db", "postgres", "db.example")) is selected
+    parameters = {"api_token": "pl4nted-parameter", "state": "seen"}
+    assert masked(selected, connection, parameters).rows == [
+        {"seen": "<***>" if "<" in cell else "***", "n": 1}
+    ]
+    assert masked(selected, Connection("db", "postgres", "db.example"), {}) is selected
 
 
 async def test_lost_connections_end_no_wait(postgres: Postgres, poke: SqlPoker) -> None:

@@ -9,8 +9,9 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import unescape
+from json import dumps
 
 MASK = "***"
 #: Shorter secrets are not searched: other texts have such a piece by chance, and would lose their
@@ -23,6 +24,9 @@ _MIN_INSIDE_BASE64 = 6
 _JSON_WORDS = frozenset({"true", "false", "null"})
 #: How many bytes of a secret are searched at first: a longer search costs more to prepare.
 _PROBE = 8
+#: Characters that few answers in JSON have, and others, the rarest first.
+_RARE = "~^`|$#!@*+=XJYKWHzqjVBQ"
+_LESS_RARE = "GPFMDxkULOCvNIARESwybgpfhmudlcnoirstaeZT/_-.9876543210 "
 _STARS = MASK.encode()
 #: How many escapes, one within the other, are decoded.
 _LAYERS = 3
@@ -34,6 +38,57 @@ _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?[0-9][0-9.eE+-]*+')
 
 #: The start and the end of a piece of a text.
 _Span = tuple[int, int]
+
+
+class _Needles:
+    """The written forms of secrets, prepared for a search in text.
+
+    Python's search in bytes costs four times as much.
+    """
+
+    def __init__(self, forms: Sequence[bytes], words: Sequence[bytes]) -> None:
+        self.forms = tuple(sorted(forms, key=len, reverse=True))
+        self.words = tuple(words)
+        #: A text with a form has one of those that contain no other.
+        least = [form for form in forms if not any(each in form for each in forms if each != form)]
+        self.filters = _filters([each.decode("latin-1") for each in (*least, *words)])
+
+    def adding(self, form: str) -> "_Needles":
+        """Returns the same with one more form; it costs little to prepare."""
+        needles = copy(self)
+        needles.forms = (form.encode(), *self.forms)
+        needles.filters = (("", (form[-_PROBE:],)), *self.filters)
+        return needles
+
+    def lower(self) -> "_Needles":
+        """Returns the same for a text in lower case."""
+        forms, words = ([*{each.lower() for each in group}] for group in (self.forms, self.words))
+        return _Needles(forms, words)
+
+    def in_text(self, text: str) -> bool:
+        """Whether a text, decoded as Latin-1, may have one of these."""
+        for rare, probes in self.filters:
+            if rare in text:
+                for probe in probes:
+                    if probe in text:
+                        return True
+        return False
+
+
+def _filters(needles: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Pairs of a character and the ends of the needles that contain it.
+
+    A few rare characters that all needles have are searched ten times as fast as the needles.
+    """
+    filters: list[tuple[str, tuple[str, ...]]] = []
+    left = needles
+    while left:
+        rare = max(_RARE, key=lambda each: sum(each in needle for needle in left))
+        if not any(rare in needle for needle in left):
+            rare = next((each for each in _LESS_RARE if each in left[0]), "")
+        filters.append((rare, tuple({needle[-_PROBE:] for needle in left if rare in needle})))
+        left = [needle for needle in left if rare not in needle]
+    return tuple(filters)
 
 
 class SecretMask:
@@ -50,16 +105,12 @@ class SecretMask:
         self.secrets = tuple(filter(_is_searched, secrets))
         self.words = tuple(filter(_is_searched, words))
         forms = {form for secret in self.secrets for form in _forms(secret)}
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
-        self._words = tuple({word.encode("utf-8", "surrogatepass") for word in self.words})
-        #: A text without any of these needs no search: the ends of the forms that contain no other.
-        least = [form for form in forms if not any(each in form for each in forms if each != form)]
-        #: It searches text: Python's search in bytes costs four times as much.
-        self._probes = tuple({each[-_PROBE:].decode("latin-1") for each in (*least, *self._words)})
+        names = {word.encode("utf-8", "surrogatepass") for word in self.words}
+        self._needles = _Needles([*forms], [*names])
 
     def __bool__(self) -> bool:
         """Whether there is anything to search for."""
-        return bool(self._probes)
+        return bool(self._needles.filters)
 
     def adding(self, signature: str) -> "SecretMask":
         """Returns a mask of the signature of one request, too.
@@ -67,8 +118,8 @@ class SecretMask:
         Only the plain form is masked, which is cheap: a signature cannot be used again.
         """
         mask = copy(self)
-        mask._forms = (signature.encode(), *self._forms)  # noqa: SLF001 - its own copy
-        mask._probes = (signature[-_PROBE:], *self._probes)  # noqa: SLF001
+        mask._needles = self._needles.adding(signature)  # noqa: SLF001 - its own copy
+        mask.__dict__.pop("_lower", None)
         return mask
 
     def joined(self, other: "SecretMask") -> "SecretMask":
@@ -79,29 +130,32 @@ class SecretMask:
 
     def mask_bytes(self, raw: bytes) -> bytes:
         """Masks a body; JSON stays JSON. A body without a secret is returned as it is."""
-        text = raw.decode("latin-1")
-        for probe in self._probes:
-            if probe in text:
-                break
-        else:
-            if not ("\\" in text or "%" in text or "&" in text):
-                return raw
-        for form in self._forms:
+        text, needles = raw.decode("latin-1"), self._needles
+        if not needles.in_text(text) and (
+            not ("\\" in text or "%" in text or "&" in text) or not _has_escaped(raw, needles)
+        ):
+            return raw
+        for form in needles.forms:
             if form.isdigit() and form in raw and raw.lstrip()[:1] in b'{["-0123456789':
                 raw = _STRING_OR_NUMBER.sub(_mask_number(form), raw)
-        return _mask(raw, raw, self._forms, self._words)
+        return _mask(raw, raw, needles)
 
     def mask_text(self, text: str) -> str:
         """Masks a text, in which the case of letters may have been changed."""
-        raw = text.encode("utf-8", "surrogatepass")
-        forms, words = (tuple(each.lower() for each in group) for group in (self._forms, self._words))
-        masked = _mask(raw, raw.lower(), forms, words)
-        return text if masked is raw else masked.decode("utf-8", "surrogatepass")
+        raw, needles = text.encode("utf-8", "surrogatepass"), self._lower
+        lower = raw.lower()
+        if not needles.in_text(lower.decode("latin-1")) and not _has_escaped(lower, needles):
+            return text
+        return _mask(raw, lower, needles).decode("utf-8", "surrogatepass")
+
+    @cached_property
+    def _lower(self) -> _Needles:
+        return self._needles.lower()
 
     def finds_secret(self, text: str) -> bool:
         """Whether a text has a secret; user names do not count."""
         raw = text.encode("utf-8", "surrogatepass")
-        return any(_find(raw, self._forms, ())) or _has_escaped(raw, self._forms)
+        return any(form in layer for layer in (raw, *_decoded(raw)) for form in self._needles.forms)
 
     def mask_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """Masks names and values."""
@@ -117,15 +171,26 @@ def _is_searched(secret: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _forms(secret: str) -> tuple[bytes, ...]:
-    """How a secret is written, apart from escapes."""
+    """How a secret is written, apart from escapes.
+
+    These are the ways in which servers repeat a request: as it is, as JSON in base64, as bytes in
+    hex. A server that wants to hide a secret from the mask can always do so, since it knows the
+    secret. So none is searched in other alphabets, in parts, backwards, compressed, or in base64
+    that is broken into lines or encoded again: each search would make every poke dearer.
+    """
     raw = secret.encode("utf-8", "surrogatepass")
-    forms = [raw, raw.replace(b" ", b"+"), b64encode(raw)]
+    forms = [raw, raw.replace(b" ", b"+"), raw.hex().encode(), raw.hex().upper().encode()]
     if not secret.isascii():
         forms.append(secret.encode("latin-1", "replace"))
+    encoded = [b64encode(raw)]
     if len(raw) >= _MIN_INSIDE_BASE64:
-        forms += [_inside_base64(raw, before) for before in range(3)]
-    forms += [form.translate(_URL_SAFE) for form in forms[2:]]
-    return tuple(dict.fromkeys(forms))
+        json = (
+            dumps(secret)[1:-1].encode(),
+            dumps(secret, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
+        )
+        encoded += [_inside_base64(each, before) for each in {raw, *json} for before in range(3)]
+    encoded += [form.translate(_URL_SAFE) for form in encoded]
+    return tuple(dict.fromkeys((*forms, *encoded)))
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -147,28 +212,24 @@ def _mask_number(digits: bytes) -> Callable[[re.Match[bytes]], bytes]:
     return replace
 
 
-def _mask(raw: bytes, text: bytes, forms: Sequence[bytes], words: Sequence[bytes]) -> bytes:
+def _mask(raw: bytes, text: bytes, needles: _Needles) -> bytes:
     """Replaces the pieces of `raw` where `text`, which is as long, has a form or a word."""
-    spans = [*_find(text, forms, words)]
-    if _has_escaped(text, (*forms, *words)):
-        spans += _find_escaped(text, forms, words)
-    if not spans:
-        return raw
+    spans = [*_find(text, needles), *_find_escaped(text, needles)]
     pieces, end = [], 0
     for start, stop in sorted(spans):
         if start >= end:
             pieces += [raw[end:start], _STARS]
         end = max(end, stop)
-    return b"".join((*pieces, raw[end:]))
+    return b"".join((*pieces, raw[end:])) if spans else raw
 
 
-def _find(text: bytes, forms: Sequence[bytes], words: Sequence[bytes]) -> Iterator[_Span]:
-    for form in forms:
+def _find(text: bytes, needles: _Needles) -> Iterator[_Span]:
+    for form in needles.forms:
         at = text.find(form)
         while at >= 0:
             yield at, at + len(form)
             at = text.find(form, at + len(form))
-    for word in words:
+    for word in needles.words:
         if word in text:
             yield from (match.span() for match in _whole_word(word).finditer(text))
 
@@ -180,20 +241,24 @@ def _whole_word(word: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"%b(?<![\w-]%b)(?![\w-])(?!\"\s*:)" % (literal, literal))
 
 
-def _has_escaped(text: bytes, needles: Sequence[bytes]) -> bool:
-    """Whether decoding escapes gives a text with one of `needles`."""
+def _decoded(text: bytes) -> Iterator[bytes]:
+    """The text without one layer of escapes, without two, and so on."""
     for _ in range(_LAYERS):
         decoded = _ESCAPE.sub(_character, text)
         if decoded == text:
-            return False
-        if any(needle in decoded for needle in needles):
-            return True
-        text = decoded
-    return False
+            return
+        yield (text := decoded)
 
 
-def _find_escaped(text: bytes, forms: Sequence[bytes], words: Sequence[bytes]) -> Iterator[_Span]:
+def _has_escaped(text: bytes, needles: _Needles) -> bool:
+    """Whether decoding escapes gives a text that may have one of `needles`."""
+    return any(needles.in_text(layer.decode("latin-1")) for layer in _decoded(text))
+
+
+def _find_escaped(text: bytes, needles: _Needles) -> Iterator[_Span]:
     """Finds what only the decoded text has; returns where it is in `text`."""
+    if not _has_escaped(text, needles):
+        return
     origins: Sequence[int] = range(len(text) + 1)
     for _ in range(_LAYERS):
         decoded, positions, end = bytearray(), list[int](), 0
@@ -204,7 +269,7 @@ def _find_escaped(text: bytes, forms: Sequence[bytes], words: Sequence[bytes]) -
             positions += [origins[escape.start()]] * len(character)
             end = escape.end()
         text, origins = bytes(decoded + text[end:]), [*positions, *origins[end:]]
-        yield from ((origins[start], origins[stop]) for start, stop in _find(text, forms, words))
+        yield from ((origins[start], origins[stop]) for start, stop in _find(text, needles))
 
 
 def _character(escape: re.Match[bytes]) -> bytes:

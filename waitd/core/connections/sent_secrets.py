@@ -2,17 +2,27 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
+
+import orjson
 
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
+from waitd.core.connections.connection import Connection
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.token_requests import TokenRequest
 
 #: Names, of headers and of query parameters, whose values are secrets.
 _SECRET_NAME = re.compile(
     r"auth(?!or)|token|secret|passw|pwd|cookie|credential|signature|jwt|access[-_]?key|api[-_]?key|private|^sig$|^sas$",
+    re.IGNORECASE,
+)
+#: Fields of JSON whose values are secrets; others, such as `tokenType`, are about secrets.
+_SECRET_FIELD = re.compile(
+    r"(?:token|secret|passwd|password|passphrase|pwd|cookie|credentials?|signature|jwt|authorization"
+    r"|(?:access|api|private|account|shared)[-_.]?key|access[-_.]?key[-_.]?id)$",
     re.IGNORECASE,
 )
 #: Query parameters that may be secrets: they are, if their values look like one.
@@ -54,7 +64,8 @@ def _parts(name: str, value: str) -> Iterator[str]:
     if token:
         yield token.strip()
         if scheme.lower() == "basic":
-            yield _login_and_password(token)[1]
+            login, password = _login_and_password(token)
+            yield password or login  # some APIs take their key as the login, without a password
 
 
 def _login_and_password(token: str) -> tuple[str, str]:
@@ -86,6 +97,40 @@ def query_secrets(url: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def body_secrets(body: bytes | None) -> tuple[str, ...]:
+    """The secrets in a body of JSON or a form that a wait sends."""
+    if not body:
+        return ()
+    try:
+        return tuple(field_secrets(orjson.loads(body)))
+    except orjson.JSONDecodeError:
+        fields = parse_qsl(body.decode("utf-8", "replace"))
+        return tuple(value for name, value in fields if _SECRET_FIELD.search(name))
+
+
+def field_secrets(value: object, *, secret: bool = False) -> Iterator[str]:
+    """The strings below fields whose names say that they are secrets.
+
+    Args:
+        value: JSON, or the fields of a connection or a query.
+        secret: whether its own name says so.
+    """
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from field_secrets(each, secret=secret or bool(_SECRET_FIELD.search(str(name))))
+    elif isinstance(value, list):
+        for each in value:
+            yield from field_secrets(each, secret=secret)
+    elif secret and isinstance(value, str):
+        yield value
+
+
+def grant_secrets(grant: TokenRequest) -> tuple[str, ...]:
+    """The secrets in a request for a token."""
+    password = () if grant.basic_auth is None else grant.basic_auth[1:]
+    return (*password, *field_secrets(dict(grant.fields)))
+
+
 def signature_of(authorization: str | None) -> str | None:
     """The signature in an `Authorization` header that signs one request; None if there is none."""
     matched = None if authorization is None else _SIGNATURE.search(authorization)
@@ -93,13 +138,14 @@ def signature_of(authorization: str | None) -> str | None:
 
 
 def authorization_mask(
-    headers: Sequence[tuple[str, str]], signer: AwsSigner | AzureSharedKey | None
+    headers: Sequence[tuple[str, str]],
+    signer: AwsSigner | AzureSharedKey | None,
+    grant_secrets: Sequence[str] = (),
 ) -> SecretMask:
     """Masks what a connection sends over HTTP, apart from the signatures of single requests."""
     keys = signer.keys if isinstance(signer, AwsSigner) else None
-    return SecretMask(
-        [*header_secrets(headers, of_connection=True), *_key_secrets(keys)], user_names(headers)
-    )
+    secrets = [*header_secrets(headers, of_connection=True), *_key_secrets(keys), *grant_secrets]
+    return SecretMask(secrets, user_names(headers))
 
 
 @lru_cache(maxsize=1024)
@@ -109,10 +155,32 @@ def keys_mask(keys: AwsKeys | None) -> SecretMask:
 
 
 def _key_secrets(keys: AwsKeys | None) -> tuple[str, ...]:
-    return () if keys is None else (keys.access_key_id, keys.session_token or "")
+    if keys is None:
+        return ()
+    token = keys.session_token or ""
+    dumped = token.encode().hex(" ")  # in `CanonicalRequestBytes` of an error of S3
+    return keys.access_key_id, token, dumped
 
 
 @lru_cache(maxsize=1024)
-def password_mask(password: str | None) -> SecretMask:
-    """Masks the password of a connection that does not speak HTTP."""
-    return SecretMask([password or ""])
+def plain_mask(*secrets: str) -> SecretMask:
+    """Masks these secrets, such as the password of a connection that does not speak HTTP."""
+    return SecretMask(secrets)
+
+
+def connection_mask(connection: Connection) -> SecretMask:
+    """Masks whatever a connection has that is a secret, or an access key of AWS."""
+    key_id = connection.login if connection.conn_type == "aws" else None
+    return plain_mask(connection.password or "", key_id or "", *field_secrets(connection.extra))
+
+
+def mask_with_query(mask: SecretMask | None, url: str) -> SecretMask | None:
+    """Adds the secrets in the query of a URL to a mask."""
+    secrets = query_secrets(url)
+    return _joined(mask, secrets) if secrets else mask
+
+
+@lru_cache(maxsize=1024)
+def _joined(mask: SecretMask | None, secrets: tuple[str, ...]) -> SecretMask:
+    added = SecretMask(secrets)
+    return added if mask is None else mask.joined(added)

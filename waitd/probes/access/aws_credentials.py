@@ -16,6 +16,7 @@ from anyio import to_thread
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import AwsKeySource
+from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable
 
 #: Seconds for which keys are used before botocore is asked for them again.
@@ -169,7 +170,8 @@ def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[
     except (ConnectionError, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError) as error:
         raise ConnectionUnavailable(type(error).__name__) from None
     except ClientError as error:
-        raise ValueError(f"the role cannot be assumed: {error.response['Error']['Code']}") from None
+        code = keys_mask(source.static).mask_text(error.response["Error"]["Code"])
+        raise ValueError(f"the role cannot be assumed: {code}") from None
     except BotoCoreError as error:  # its message may quote a secret
         raise ValueError(f"botocore cannot use its credentials: {type(error).__name__}") from None
     return credentials, AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)

@@ -214,7 +214,7 @@ class AwsWaiterProbe(Probe):
             if body is None:
                 return _TOO_LARGE
             facts, mask = answer.facts, _mask(endpoint, request)
-            headers = {name: mask.mask_text(value) for name, value in answer.response.headers.items()}
+            headers = mask.mask_headers(dict(answer.response.headers.items()))
             evaluate = partial(
                 evaluate_response, waiter, facts.status, headers, body, facts.retry_after, mask=mask
             )

@@ -194,7 +194,7 @@ class HttpPoke(TasklessPoke):
         try:
             if response.complete and response.status not in REDIRECTS:
                 facts = facts_of(response, self._context.now())
-                results = self._evaluate_now(HttpAnswer(facts, response, self._request.url))
+                results = self._evaluate_now(HttpAnswer(facts, response, self._request))
         except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
             results = [*self._failure(error)]
         if results is None:
@@ -217,7 +217,7 @@ class HttpPoke(TasklessPoke):
             return [*context.etags.not_modified(targets, self._etag)]
         if len(targets) > 1:
             return None
-        result = context.evaluator.evaluate_now(answer, targets[0].conditions, self._request.mask)
+        result = context.evaluator.evaluate_now(answer, targets[0].conditions, answer.request.mask)
         return None if result is None else self._adjust_and_cache(answer, [result])
 
     def _adjust_and_cache(self, answer: HttpAnswer, results: list[Evaluation]) -> list[Evaluation]:
@@ -289,7 +289,7 @@ class HttpPoke(TasklessPoke):
         return DEFAULT_REDIRECTS if self._access is None else self._access.endpoint.options.max_redirects
 
     async def _evaluate(self, answer: HttpAnswer) -> list[Evaluation]:
-        context, targets, mask = self._context, self._targets, self._request.mask
+        context, targets, mask = self._context, self._targets, answer.request.mask
         elsewhere = answer.facts.redirect_origin
         if mask is not None and elsewhere is not None:
             facts = answer.facts._replace(redirect_origin=mask.mask_text(elsewhere))

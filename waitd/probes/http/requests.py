@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 from waitd.core.connections.connection import join_url
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.masking import SecretMask
-from waitd.core.connections.sent_secrets import header_secrets, query_secrets, signature_of
+from waitd.core.connections.sent_secrets import body_secrets, header_secrets, mask_with_query, signature_of
 from waitd.ports import Authorization, Pokeable
 from waitd.probes.access.http import HttpAccess
 from waitd.probes.http.params import HttpTarget, RequestTemplate
@@ -46,11 +46,11 @@ class RequestBuilder:
         if access is None:
             headers, mask = self._headers(template, None)
             if "?" in url:
-                mask = _with_query(mask, url)
+                mask = mask_with_query(mask, url)
             return Request(template.method, url, headers, template.body, True, HostSource.SUBMITTER, mask)
         headers, mask = self._headers(template, access.authorization)
         if "?" in url:
-            mask = _with_query(mask, url)
+            mask = mask_with_query(mask, url)
         signer = access.authorization.signer
         if signer is not None:
             headers = CIMultiDict(headers or ())
@@ -65,23 +65,11 @@ def _headers(
 ) -> tuple[CIMultiDict[str] | None, SecretMask | None]:
     """Merges a wait's headers with those of its connection, which win; returns their mask, too."""
     headers = PreparedHeaders(template.headers)
-    mask = SecretMask(header_secrets(template.headers, of_connection=False))
+    mask = SecretMask((*header_secrets(template.headers, of_connection=False), *body_secrets(template.body)))
     if authorization is not None:
         headers.update(authorization.headers)
         mask = authorization.mask.joined(mask)
     return headers or None, mask or None
-
-
-def _with_query(mask: SecretMask | None, url: str) -> SecretMask | None:
-    """Adds the secrets in the query of a URL to a mask."""
-    secrets = query_secrets(url)
-    return _joined(mask, secrets) if secrets else mask
-
-
-@lru_cache(maxsize=1024)
-def _joined(mask: SecretMask | None, secrets: tuple[str, ...]) -> SecretMask:
-    added = SecretMask(secrets)
-    return added if mask is None else mask.joined(added)
 
 
 def with_signature(mask: SecretMask | None, headers: Mapping[str, str]) -> SecretMask | None:

@@ -96,7 +96,7 @@ def _store_url(
     name = next((name for name in OPERATION_HEADERS if headers.get(name)), None)
     if name is None:
         return verdict
-    url = _same_origin(answer.url, headers[name])
+    url = _same_origin(answer.request.url, headers[name])
     if url is None:
         return replace(verdict, message=verdict.message + _OTHER_ORIGIN.format(name))
     if mask is not None and mask.finds_secret(url):

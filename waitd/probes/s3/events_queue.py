@@ -14,6 +14,7 @@ from waitd.core.aws.s3_events import created_objects
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import WaitdError
 from waitd.outgoing import EgressGuard
 from waitd.ports import Connections
@@ -158,7 +159,10 @@ class S3EventQueue:
         request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR)
         answer = await self._http.fetch(request, self._now())
         try:
-            return answer.facts.status, await self._http.read(answer.response, _RESPONSE_BYTES)
+            status, content = answer.facts.status, await self._http.read(answer.response, _RESPONSE_BYTES)
+            if status != 200 and content is not None:  # its code is logged
+                content = keys_mask(endpoint.keys).mask_bytes(content)
+            return status, content
         finally:
             await self._http.release(answer.response)
 

@@ -121,7 +121,9 @@ class SqlProbe(Probe):
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         try:
             selected = await self._pools.select(connection, endpoint, query, max_rows)
-            return masked(selected, connection) if isinstance(selected, SelectedRows) else selected
+            if not isinstance(selected, SelectedRows):
+                return selected
+            return masked(selected, connection, query.parameters)
         except Exception as error:  # noqa: BLE001 - an error of one database ends only the poke of its waits
             own = local_trouble(error)
             verdict = local_verdict(own) if own else sql_verdict(error) or classify_error(error)

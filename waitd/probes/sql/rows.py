@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.sent_secrets import password_mask
+from waitd.core.connections.sent_secrets import field_secrets, plain_mask
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.sql.errors import TOO_LARGE
 
@@ -53,10 +53,10 @@ def row_limit(columns: int, max_rows: int) -> int:
     return min(max_rows, MAX_VALUES // max(columns, 1)) + 1
 
 
-def masked(selected: SelectedRows, connection: Connection) -> SelectedRows:
-    """Masks the connection's password in rows that have it."""
+def masked(selected: SelectedRows, connection: Connection, parameters: Mapping[str, object]) -> SelectedRows:
+    """Masks in rows the connection's password, and the parameters of a query that are secrets."""
     encoded = orjson.dumps(selected.rows)
-    rows = password_mask(connection.password).mask_bytes(encoded)
+    rows = plain_mask(connection.password or "", *field_secrets(parameters)).mask_bytes(encoded)
     return selected if rows is encoded else selected._replace(rows=orjson.loads(rows))
 
 

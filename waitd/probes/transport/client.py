@@ -19,6 +19,7 @@ from waitd.core.connections.connection import Origin, parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.sent_secrets import mask_with_query
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
 from waitd.outgoing import AnswerTooLarge, EgressGuard, drain_body, read_body
@@ -66,12 +67,12 @@ class Request(NamedTuple):
 class HttpAnswer(NamedTuple):
     """A response with its head. Pass it to `HttpClient.release` unless its body is read.
 
-    `url` is where redirects led.
+    `request` is the last one: where redirects led.
     """
 
     facts: AnswerFacts
     response: "Response"
-    url: str = ""
+    request: Request
 
 
 Response = aiohttp.ClientResponse | Http1Response
@@ -171,23 +172,24 @@ class HttpClient:
             try:
                 url, origin = resolve_location(request.url, response.headers["Location"])
             except ValueError:
-                return HttpAnswer(AnswerFacts(status), response)  # no usable Location: as any other 3xx
+                # no usable Location: as any other 3xx
+                return HttpAnswer(AnswerFacts(status), response, request)
             if origin != parse_origin(request.url):
-                return HttpAnswer(AnswerFacts(status, redirect_origin=str(origin)), response)
+                return HttpAnswer(AnswerFacts(status, redirect_origin=str(origin)), response, request)
             if redirects == max_redirects:
-                return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
+                return HttpAnswer(AnswerFacts(status, redirect_loop=True), response, request)
             redirects += 1
             if _becomes_get(status, request.method):
                 headers = CIMultiDict(request.headers or ())
                 headers.popall("Content-Type", None)
                 request = request._replace(method="GET", body=None, headers=headers)
-            request = request._replace(url=url)
+            request = request._replace(url=url, mask=mask_with_query(request.mask, url))
             await self.release(response, _DRAIN_REDIRECT_BYTES)
             received += _received(response)
             if received > MAX_CHAIN:
                 raise AnswerTooLarge("the redirects have too many bytes")
             response = await self._request(request)
-        return HttpAnswer(facts_of(response, now), response, request.url)
+        return HttpAnswer(facts_of(response, now), response, request)
 
     async def fetch_once(self, request: Request, now: float, *, connect_timeout: float) -> HttpAnswer:
         """Sends a request through a session, and follows no redirect.
@@ -206,7 +208,7 @@ class HttpClient:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         )
-        return HttpAnswer(facts_of(response, now), response)
+        return HttpAnswer(facts_of(response, now), response, request)
 
     def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
         method, url, headers, body, verify_tls, named, _ = request

@@ -10,7 +10,7 @@ import logging
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -20,6 +20,7 @@ from pydantic import Field
 from waitd import models
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.core.connections.sent_secrets import connection_mask
 from waitd.core.errors import NotInstalled, WaitdError
 from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt, local_receipt
@@ -118,6 +119,13 @@ class BrokerSink(ABC, Generic[Params, Client]):
 
     async def deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
         """One attempt; the caller limits its time. Failures are receipts, never exceptions."""
+        receipt = await self._deliver(target, item)
+        connection = self._connections.cached_any(target.conn_id)
+        if connection is None or not isinstance(receipt, DeliveryFailed | DeliveryRejected):
+            return receipt
+        return replace(receipt, error=connection_mask(connection).mask_text(receipt.error))
+
+    async def _deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
         try:
             connection = await self._connections.get(target.conn_id)
             key = self._client_key(target.params)
