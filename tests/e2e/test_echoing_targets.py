@@ -4,6 +4,7 @@ import asyncio
 import base64
 import html
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -142,7 +143,8 @@ async def test_nothing_that_was_sent_comes_back(tmp_path: Path) -> None:
                 async with client.get(waitd.url + path) as answer:
                     outputs[path] = await answer.read()
             for arguments in (["list", "--json"], ["list"], ["show", ids[0]], ["export"]):
-                done = await asyncio.to_thread(run_waitd, *arguments, **settings, WAITD_URL=waitd.url)
+                command = partial(run_waitd, *arguments, **dict[str, Any](settings), WAITD_URL=waitd.url)
+                done = await asyncio.to_thread(command)
                 outputs[f"waitd {arguments[0]}"] = (done.stdout + done.stderr).encode()
             outputs |= {file.name: file.read_bytes() for file in state.iterdir() if file.is_file()}
             await waitd.kill()

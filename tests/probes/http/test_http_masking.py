@@ -149,9 +149,11 @@ async def test_the_secrets_of_a_signed_url_are_masked_and_the_rest_is_not() -> N
 
 async def test_the_secrets_of_a_redirect_and_of_a_body_are_masked() -> None:
     async with echoing() as (_, url, connections), HttpProbe(connections, secret_headers=()) as http:
-        verdicts = await poke(http, {"endpoint": f"{url}/redirect", "result": "text"})
-        body = {"method": "POST", "json": {"apiKey": SECRET, "job": "j1"}, "result": "text"}
-        verdicts += await poke(http, {"endpoint": f"{url}/a", **body})
+        body = {"method": "POST", "json": {"apiKey": SECRET, "job": "j1"}}
+        verdicts = [
+            *await poke(http, {"endpoint": f"{url}/redirect", "result": "text"}),
+            *await poke(http, {"endpoint": f"{url}/a", "result": "text", **body}),
+        ]
     assert [leaks(each) for each in verdicts] == [[]] * len(verdicts)
     assert all("***" in repr(each) for each in verdicts)
 
