@@ -1,12 +1,11 @@
 """Says which parts of a request are secrets, for `waitd.core.connections.masking`."""
 
+import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote_plus
-
-import orjson
 
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
@@ -102,8 +101,8 @@ def body_secrets(body: bytes | None) -> tuple[str, ...]:
     if not body:
         return ()
     try:
-        return tuple(field_secrets(orjson.loads(body)))
-    except orjson.JSONDecodeError:
+        return tuple(field_secrets(json.loads(body)))
+    except (ValueError, RecursionError):
         fields = parse_qsl(body.decode("utf-8", "replace"))
         return tuple(value for name, value in fields if _SECRET_FIELD.search(name))
 
