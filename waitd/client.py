@@ -208,6 +208,11 @@ class Client:
         """Revokes an API key and returns it."""
         return await self._call("POST", f"/v1/keys/{encode_segment(key_id)}:revoke")
 
+    async def connection(self, conn_id: str, path: str | None = None) -> dict[str, Any]:
+        """Returns what the daemon makes of a connection; with `path`, it asks the target once."""
+        query = {} if path is None else {"try": path}
+        return await self._call("GET", f"/v1/connections/{encode_segment(conn_id)}", query=query)
+
     async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Returns what ended waits have cost (`since`, `by`, `limit`)."""
         return await self._call("GET", "/v1/cost", query=query)

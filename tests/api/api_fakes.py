@@ -18,7 +18,7 @@ from waitd.api.problems import PROBLEM_KINDS
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.errors import Conflict, InvalidInput, UnknownConnection
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.delivery import Delivered, Receipt
 from waitd.core.waits.verdict import Pending, Verdict
@@ -125,6 +125,23 @@ class DagSink(PlainSink):
 
     def parse(self, params: Mapping[str, Any]) -> PlainTarget:
         return DagTarget(params.get("conn_id"), dag_id=params.get("dag_id"))
+
+
+class FakeInspector:
+    """Knows these connections, and notes what it is asked."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+        self.asked: list[tuple[str, str | None]] = []
+
+    async def inspect(self, conn_id: str, path: str | None = None) -> dict[str, Any]:
+        self.asked.append((conn_id, path))
+        if conn_id not in self.known:
+            raise UnknownConnection("there is no such connection")
+        tried = None if path is None else {"status": 200, "error": None, "seconds": 0.1}
+        fields = {"conn_type": "http", "host": "h", "port": 80, "password": "***"}
+        extras = [{"name": "timeout", "use": "ignored", "why": "it is"}]
+        return {"conn_id": conn_id, "resolver": "environment", "fields": fields, "extras": extras, "url": "http://h", "problem": None, "tried": tried}  # fmt: skip
 
 
 class CachedConnections(FakeConnections):

@@ -19,6 +19,7 @@ CALLS = [
     ("operator", "POST", "/v1/waits/{id}:redeliver", 409),
     ("operator", "GET", "/v1/deliveries", 200),
     ("operator", "POST", "/v1/deliveries:redeliver", 422),
+    ("operator", "GET", "/v1/connections/unknown", 404),
     ("admin", "GET", "/v1/keys", 200),
     ("admin", "POST", "/v1/keys", 422),
     ("admin", "POST", "/v1/keys/unknown:revoke", 404),
@@ -48,7 +49,7 @@ async def test_the_role_of_every_call_is_tested(guarded: Api) -> None:
     known = {(method, re.sub(r"/unknown:", "/{id}:", path)) for _, method, path, _ in CALLS}
     # Tested elsewhere: what streams, and what needs more dependencies.
     known |= {("GET", "/v1/events"), ("GET", "/v1/cost")}
-    known |= {("POST", "/v1/signals/{key}"), ("POST", "/v1/signals:s3")}
+    known |= {("GET", "/v1/connections/{conn_id}"), ("POST", "/v1/signals/{key}"), ("POST", "/v1/signals:s3")}
     public = {("GET", path) for path in ("/livez", "/readyz", "/openapi.json", "/docs")}
     assert {(method.upper(), path) for path in paths for method in paths[path]} <= known | public
 

@@ -14,6 +14,7 @@ from waitd.metrics import Instruments
 from waitd.ports import (
     ApiStore,
     Authenticator,
+    ConnectionInspection,
     Connections,
     Keyring,
     Metering,
@@ -77,6 +78,7 @@ class ApiDependencies:
     Attributes:
         probes: the kinds of waits, by name.
         sinks: the kinds of sinks, by name.
+        inspector: says what waitd makes of a connection.
         before_scrape: refreshes the gauges that are computed only when metrics are read.
         authenticator: resolves bearer tokens; None: every caller on this machine is an admin.
         namespaces: what the waits of each namespace may use.
@@ -99,6 +101,7 @@ class ApiDependencies:
     health: Health
     before_scrape: Callable[[], None]
     keyring: Keyring
+    inspector: ConnectionInspection
     authenticator: Authenticator | None = None
     namespaces: Namespaces = field(default_factory=Namespaces)
     now: Callable[[], float] = time.time

@@ -12,6 +12,7 @@ from waitd.api.dependencies import ApiDependencies
 from waitd.api.follow.event_ids import EVENT_ID
 from waitd.api.handlers.audit import AuditHandlers
 from waitd.api.handlers.batch import BatchHandlers
+from waitd.api.handlers.connections import CONNECTION_PATH, TRY, ConnectionHandlers
 from waitd.api.handlers.costs import CostHandlers
 from waitd.api.handlers.deliveries import DeliveryHandlers
 from waitd.api.handlers.docs import DocsHandlers
@@ -35,6 +36,7 @@ from waitd.models import (
     AuditList,
     BatchAnswer,
     BatchLine,
+    ConnectionView,
     CostSummary,
     CreatedKeyView,
     DeliveryList,
@@ -107,6 +109,7 @@ def route_table(dependencies: ApiDependencies, docs: DocsHandlers) -> Sequence[A
             DeliveryHandlers(dependencies, submissions.sinks, lists), EventHandlers(dependencies)
         ),
         *_administration_routes(KeyHandlers(dependencies, lists), AuditHandlers(dependencies, lists)),
+        _connection_route(ConnectionHandlers(dependencies)),
         *_operation_routes(HealthHandlers(dependencies), costs),
         *_docs_routes(docs),
     )
@@ -394,6 +397,23 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             ("too-many-lists",),
             parameters=queries.AUDIT_FILTER,
         ),
+    )
+
+
+def _connection_route(connections: ConnectionHandlers) -> ApiRoute:
+    path = RouteParameter(TRY, {"type": "string"}, "Ask its target for this path once, with GET.")
+    return ApiRoute(
+        "GET",
+        CONNECTION_PATH + "{conn_id:.+}",
+        connections.get,
+        Role.OPERATOR,
+        "getConnection",
+        "administration",
+        "What the daemon makes of a connection, without its secrets",
+        (RouteAnswer(200, "Looked up now, past the cache.", (ConnectionView,)),),
+        ("not-found",),
+        parameters=(path,),
+        uses_store=False,
     )
 
 

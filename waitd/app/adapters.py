@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from waitd import __version__
 from waitd.app.connections import open_connections, open_egress
 from waitd.app.presets import open_presets
+from waitd.connections.inspector import ConnectionInspector
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import EgressGuard
@@ -41,6 +42,7 @@ class Adapters(NamedTuple):
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
+    inspector: ConnectionInspector
     egress: EgressGuard
     airflow: AirflowApis
     jobs: Jobs
@@ -74,7 +76,8 @@ async def open_adapters(settings: Settings, instruments: Instruments) -> AsyncIt
         for broker_sink in BROKER_SINKS:
             sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, egress))
         probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe()}
-        yield Adapters(probes, sinks, connections, egress, airflow_apis, jobs)
+        inspector = ConnectionInspector(connections, egress)
+        yield Adapters(probes, sinks, connections, inspector, egress, airflow_apis, jobs)
 
 
 @asynccontextmanager

@@ -47,6 +47,7 @@ class Daemon:
                 before_scrape=engine.refresh_gauges,
                 signal_receiver=engine.signals,
                 keyring=guard.keyring,
+                inspector=adapters.inspector,
                 authenticator=guard.authenticator,
                 namespaces=guard.namespaces,
                 now=engine.clock.now,

@@ -14,6 +14,7 @@ from waitd.cli import (
     airflow,
     bench,
     config,
+    connections,
     cost,
     demo,
     docs,
@@ -100,6 +101,7 @@ export_import.register(app)
 keys.register(app)
 presets.register(app)
 config.register(app)
+connections.register(app)
 migrate.register(app)
 docs.register(app)
 

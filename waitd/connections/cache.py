@@ -128,14 +128,15 @@ class CachedConnections:
         flight = self._in_flight[conn_id] = asyncio.get_running_loop().create_future()
         result: LookupResult | None = None
         try:
-            result = await self._try_resolvers(conn_id)
+            _, result = await self.locate(conn_id)
             self._store(conn_id, result)
         finally:
             del self._in_flight[conn_id]
             flight.set_result(result)
         return result
 
-    async def _try_resolvers(self, conn_id: str) -> LookupResult:
+    async def locate(self, conn_id: str) -> tuple[str, LookupResult]:
+        """What the resolvers answer now, past the cache, and the name of the one that decides."""
         if is_conn_id(conn_id):
             for resolver in self._resolvers:
                 try:
@@ -144,11 +145,11 @@ class CachedConnections:
                     self._lookups.labels(resolver.backend, "unknown").inc()
                 except ConnectionUnavailable as error:
                     self._lookups.labels(resolver.backend, "unavailable").inc()
-                    return error
+                    return resolver.backend, error
                 else:
                     self._lookups.labels(resolver.backend, "found").inc()
-                    return connection
-        return UnknownConnection(f"there is no connection {conn_id!r}")
+                    return resolver.backend, connection
+        return "", UnknownConnection(f"there is no connection {conn_id!r}")
 
     def _store(self, conn_id: str, result: LookupResult) -> None:
         cached = self._cache.get(conn_id)

@@ -8,6 +8,7 @@ a sink in `waitd.sinks`.
 from waitd.models.administration import (
     AuditEntryView,
     AuditList,
+    ConnectionView,
     CostRow,
     CostSummary,
     CostTotal,
@@ -112,6 +113,7 @@ __all__ = [
     "BatchAnswer",
     "BatchLine",
     "ConnId",
+    "ConnectionView",
     "CostRow",
     "CostSummary",
     "CostTotal",

@@ -111,6 +111,34 @@ class KeyList(BaseModel):
     keys: list[KeyView]
 
 
+class ExtraView(BaseModel):
+    """What is done with one extra of a connection; its value is never shown."""
+
+    name: str
+    use: Literal["read", "header", "ignored"]
+    why: str = Field(description="Why it is ignored.")
+
+
+class TriedView(BaseModel):
+    """The answer to one request that was sent through a connection."""
+
+    status: int | None = Field(description="The HTTP status; null: there was no answer.")
+    error: str | None
+    seconds: float
+
+
+class ConnectionView(BaseModel):
+    """What waitd makes of a connection, without its secrets."""
+
+    conn_id: str
+    resolver: str = Field(description="Which of the connection_resolvers has it.")
+    fields: dict[str, str | int] = Field(description="What is set, under Airflow's names; secrets as `***`.")
+    extras: list[ExtraView]
+    url: str | None = Field(description="The base URL; null if it has none itself.")
+    problem: str | None = Field(description="Why it cannot be used; null if it can, as far as known.")
+    tried: TriedView | None = Field(description="With `try`: what its target answered.")
+
+
 class AuditEntryView(BaseModel):
     """An entry of the audit."""
 

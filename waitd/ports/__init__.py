@@ -7,7 +7,7 @@ lives here.
 
 from waitd.ports.airflow_sweep import AirflowWait, SweepStore
 from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKey
-from waitd.ports.connections import Authorization, Connections, HttpConnections
+from waitd.ports.connections import Authorization, ConnectionInspection, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.engine import LiveWait, Poking, WaitingOn
 from waitd.ports.jobs import Jobs, JobStore, SubmitPlan
@@ -42,6 +42,7 @@ __all__ = [
     "Authenticator",
     "Authorization",
     "CancelPoke",
+    "ConnectionInspection",
     "Connections",
     "CostFilter",
     "CostSums",

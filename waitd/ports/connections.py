@@ -1,7 +1,8 @@
 """What probes and sinks need of connections: the address and credentials of a conn_id."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
@@ -71,4 +72,15 @@ class HttpConnections(Connections, Protocol):
         Raises:
             ConnectionUnavailable: the issuer of tokens or keys does not answer, or refuses.
             ValueError: as `cached_authorization`.
+        """
+
+
+class ConnectionInspection(Protocol):
+    """Says what waitd makes of a connection."""
+
+    async def inspect(self, conn_id: str, path: str | None = None) -> Mapping[str, Any]:
+        """The connection as `waitd.models.ConnectionView`; with `path`, its target is asked once.
+
+        Raises:
+            UnknownConnection: no resolver has it.
         """
