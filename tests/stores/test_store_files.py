@@ -158,3 +158,61 @@ async def test_a_database_that_is_only_read_is_not_claimed(database: Path) -> No
     shutil.copy(database, copy)
     async with opened(copy) as store:
         assert await store.find(WaitFilter()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM instance",
+        "INSERT INTO instance VALUES ('x', 1, NULL)",
+        "UPDATE instance SET id = x'ff'",
+        "UPDATE instance SET starts = 'many'",
+        "UPDATE instance SET starts = 9223372036854775807",
+        "UPDATE instance SET place = '5'",
+        "UPDATE instance SET place = '[\"relative.db\", 1]'",
+        "UPDATE instance SET place = '[\"/a\\u0000b\", 1]'",
+        "UPDATE instance SET place = CAST(x'fffe' AS TEXT)",
+    ],
+)
+async def test_a_damaged_instance_keeps_no_database_from_starting(database: Path, damage: str) -> None:
+    await claimed(database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with capture_logs() as logs:
+        first = await claimed(database)
+    assert {line["event"] for line in logs} & {"row_unreadable", "database_moved"}
+    assert await claimed(database) == first
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("DROP TABLE instance", "lacks the table instance"),
+        ("DROP TABLE waits", "lacks the table waits"),
+        ("ALTER TABLE deliveries DROP COLUMN last_error", "lacks last_error of the table deliveries"),
+        ("DELETE FROM alembic_version", "already exists. It is damaged"),
+    ],
+)
+async def test_a_damaged_schema_is_one_clear_sentence(database: Path, damage: str, message: str) -> None:
+    await claimed(database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with pytest.raises(StoreUnusable, match=message):
+        await claimed(database)
+
+
+async def test_a_loop_of_links_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "waitd.db").symlink_to(tmp_path / "waitd.db")
+    with pytest.raises(StoreUnusable, match="symbolic links"):
+        await claimed(tmp_path / "waitd.db")
+
+
+async def test_a_negative_watermark_counts_as_none(database: Path) -> None:
+    await claimed(database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE watermarks SET value = -5")
+        connection.commit()
+    async with opened(database) as store:
+        assert store.event_secret == 0

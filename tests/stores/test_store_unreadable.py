@@ -97,6 +97,29 @@ async def scrubbed(store: Store) -> list[str]:
     return [wait.id for wait in await store.find_unreadable(WaitFilter())]
 
 
+@pytest.mark.parametrize("name", ["\xff", "0\xff"])
+async def test_an_id_that_is_not_utf8_costs_its_own_wait_only(name: str, database: Path) -> None:
+    """It has no place among the ids: `0` is before all others, and 255 behind them."""
+    async with opened(database) as store:
+        waits = await add(store, *(new_wait() for _ in range(9)))
+    write(
+        database,
+        "UPDATE waits SET id = CAST(? AS TEXT) WHERE id = ?",
+        name.encode("latin-1"),
+        waits[4].id,
+    )
+    others = [wait.id for wait in waits if wait is not waits[4]]
+    async with opened(database) as store:
+        assert await all_waiting(store) == others
+        for limit in range(1, 9):
+            found = await store.find(WaitFilter(limit=limit))
+            assert [wait.id for wait in found] == others[::-1][:limit]
+        await scrubbed(store)
+        [shown] = await store.find_unreadable(WaitFilter())
+        assert shown.row["spec"]
+        assert store.unreadable_counts() == {"waits": 1}
+
+
 @pytest.mark.parametrize(("column", "value"), BAD_VALUES, ids=lambda value: str(value)[:30])
 async def test_a_bad_value_costs_its_own_wait_only(column: str, value: Any, database: Path) -> None:
     async with opened(database) as store:

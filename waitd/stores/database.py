@@ -1,6 +1,7 @@
 """The SQLite file: its lock, connections and migrations, and which errors are temporary."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -16,7 +17,7 @@ from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.instance import claim
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
-from waitd.stores.schema import EVENT_SECRET
+from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
 from waitd.stores.sqlite.file_watch import FileWatch
@@ -170,7 +171,7 @@ class Database:
                 raise StoreUnusable(message) from error
             if is_unavailable(error):
                 raise StoreUnavailable(message) from error
-            raise
+            raise StoreUnusable(f"{message}. It is damaged, or no database of waitd") from error
 
     async def _open_writer(self) -> ConnectionThread:
         if self._writer is None:
@@ -288,7 +289,7 @@ def _path_from_url(url: str) -> str:
         raise StoreUnusable(f"the database must be SQLite (sqlite+aiosqlite:///PATH), not {backend}")
     if parsed.query or path.startswith("file:"):
         raise StoreUnusable("the database URL takes a path and no options: sqlite+aiosqlite:///PATH")
-    return path if path == ":memory:" else str(Path(path).resolve())
+    return path if path == ":memory:" else os.path.realpath(path)  # `Path.resolve` raises at a loop
 
 
 def _lock_file(path: Path) -> FileLock:
@@ -318,4 +319,12 @@ def _migrate(connection: sqlite3.Connection, path: str) -> tuple[str | None, str
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     with engine.begin() as wrapped:
         wrapped.exec_driver_sql(_BEGIN)
-        return upgrade(wrapped, path)
+        revisions = upgrade(wrapped, path)
+    for table in metadata.sorted_tables:
+        found = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table.name})")}
+        if missing := [column.name for column in table.columns if column.name not in found]:
+            what = f"{', '.join(missing)} of the table" if found else "the table"
+            raise StoreUnusable(
+                f"the database {path} is damaged: it lacks {what} {table.name}. Restore it from a backup"
+            )
+    return revisions

@@ -18,6 +18,9 @@ from waitd.stores.sqlite.file_watch import identity_of
 
 log = structlog.get_logger(__name__)
 
+#: No database is started so often.
+_MAX_STARTS = 2**53
+
 
 class FileLocation(NamedTuple):
     """Where a file is. The device is left out: its number may change at a reboot."""
@@ -32,11 +35,8 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
     Raises:
         StoreUnusable: the file is a copy, and its original still exists.
     """
-    rows = connection.execute("SELECT id, starts, place FROM instance").fetchall()
-    if len(rows) != 1:
-        raise StoreUnusable(f"the table instance of the database {path} has {len(rows)} rows instead of one")
-    instance_id, starts, stored = rows[0]
-    here, before = FileLocation(path, identity_of(path)[1]), _decode(stored)
+    instance_id, starts, before = _read(connection, path)
+    here = FileLocation(path, identity_of(path)[1])
     new_id = instance_id
     if before is not None and before != here:
         if _is_original(before, here, instance_id):
@@ -62,12 +62,33 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
     log.info("database_claimed", instance=new_id, starts=starts + 1)
 
 
-def _decode(stored: object) -> FileLocation | None:
+def _read(connection: sqlite3.Connection, path: str) -> tuple[str, int, FileLocation | None]:
+    """The stored id, number of starts and place; new ones if the row makes no sense."""
+    rows = connection.execute("SELECT id, starts, CAST(place AS BLOB) FROM instance").fetchall()
     try:
-        path, inode = orjson.loads(stored)  # type: ignore[arg-type]  # a column may hold anything
-    except ValueError:
+        ((instance_id, starts, stored),) = rows
+        instance_id, starts = str(uuid.UUID(instance_id)), int(starts)
+        if not 0 <= starts < _MAX_STARTS:
+            raise ValueError(starts)  # noqa: TRY301 - as every other value that makes no sense
+        return instance_id, starts, _decode(stored)
+    except (ValueError, TypeError, AttributeError):
+        log.error(  # noqa: TRY400 - the traceback says nothing more
+            "row_unreadable",
+            table="instance",
+            database=path,
+            consequence="the database gets a new instance id; a copy of it will not be recognized",
+        )
+        connection.execute("DELETE FROM instance")
+        connection.execute("INSERT INTO instance VALUES (?, 0, NULL)", (str(uuid.uuid4()),))
+        return _read(connection, path)
+
+
+def _decode(stored: bytes | None) -> FileLocation | None:
+    if stored is None:
         return None
-    return FileLocation(str(path), inode)
+    path, inode = orjson.loads(stored)
+    Path(path).as_uri()  # raises ValueError if it is no absolute path
+    return FileLocation(path, int(inode))
 
 
 def _is_original(before: FileLocation, here: FileLocation, instance_id: str) -> bool:
@@ -78,5 +99,5 @@ def _is_original(before: FileLocation, here: FileLocation, instance_id: str) -> 
             return False
         with closing(sqlite3.connect(f"{original.as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT id FROM instance").fetchall() == [(instance_id,)]
-    except (OSError, sqlite3.Error):
+    except (OSError, ValueError, sqlite3.Error):  # ValueError: a NUL character in the path
         return False

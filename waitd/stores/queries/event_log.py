@@ -76,7 +76,7 @@ async def watermark(connection: ConnectionThread, name: str) -> int:
     """The number that is kept under this name; 0 if there is none."""
     rows = await _WATERMARK.fetch_all(connection, name=name)
     value = rows[0][0] if rows else 0
-    if not isinstance(value, int):
+    if not isinstance(value, int) or value < 0:
         log.error("row_unreadable", table="watermarks", id=name, consequence="it counts as 0")
         return 0
     return value

@@ -21,17 +21,19 @@ from waitd.stores.unreadable import (
 )
 
 
-def _raw() -> str:
+def _raw(row_id: str) -> str:
     """The types and values of all columns. Texts come as bytes, since they may not be UTF-8."""
     columns: list[Any] = []
     for column in waits.c:
         kind = func.typeof(column)
         columns += [kind, case((kind == literal_column("'text'"), cast(column, LargeBinary)), else_=column)]
     # IS finds NULL, too; SQLAlchemy would compare with a value of the column's own type.
-    return Statement(select(*columns).where(literal_column("waits.id IS ?"))).sql
+    return Statement(select(*columns).where(literal_column(f"{row_id} IS ?"))).sql
 
 
-_RAW = _raw()
+_RAW = _raw("waits.id")
+#: For ids that are no valid text, which cannot be a parameter. Reads the whole table.
+_RAW_BY_BYTES = _raw("CAST(waits.id AS BLOB)")
 
 
 async def find(
@@ -75,7 +77,8 @@ async def _read(
 ) -> list[UnreadableWait]:
     """The rows with this id, which is one unless the id is NULL."""
     try:
-        rows = await connection.fetch_all(_RAW, [row_id])
+        query = _RAW_BY_BYTES if isinstance(row_id, bytes) else _RAW
+        rows = await connection.fetch_all(query, [row_id])
     except sqlite3.Error as damage:
         if not is_damage(damage):
             raise

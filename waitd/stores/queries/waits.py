@@ -151,8 +151,23 @@ async def _decoded_page(  # noqa: PLR0917 - what its callers pass on
             result += unreadable.readable("waits", (row for row in part if len(row) > 1), decode)
         if len(rows) < size:
             break
-        position = rows[-1][0]
+        position = _last_id(rows)
     return result
+
+
+def _last_id(rows: Sequence[tuple[Any, ...]]) -> Any:
+    """The last id of a page, after which the next page begins.
+
+    An id that is no valid text cannot be a parameter; so that is the last one that is.
+    """
+    return next((row[0] for row in reversed(rows) if isinstance(row[0], str)), rows[-1][0])
+
+
+def _text_before(row_id: Any) -> str:
+    """A text that comes after an id that is no text, where the newest are first."""
+    text = row_id.decode(errors="replace") if isinstance(row_id, bytes) else ""
+    # One that is not UTF-8 may be a text that stands among the others; the rest comes before texts.
+    return text if "\ufffd" in text else "\U0010ffff"
 
 
 async def deliveries_of(
@@ -235,11 +250,10 @@ async def find(
 
         async for part in sliced(whole):
             result += unreadable.readable("waits", part, decode)
-        last = rows[-1][0] if len(rows) == page.limit else None
+        last = _last_id(rows) if len(rows) == page.limit else None
         if last is None:
             break
-        # Ids that are no text come before all texts.
-        filter_ = replace(filter_, before=WaitId(last if isinstance(last, str) else "\U0010ffff"))
+        filter_ = replace(filter_, before=WaitId(last if isinstance(last, str) else _text_before(last)))
     return result
 
 
@@ -280,7 +294,7 @@ async def waiting_ids(
         known = unreadable.errors("waits")
         if ids := [wait_id for (wait_id,) in rows if wait_id not in known]:
             return ids
-        position = rows[-1][0]
+        position = _last_id(rows)
     return []
 
 

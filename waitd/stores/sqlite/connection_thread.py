@@ -108,8 +108,29 @@ def execute(connection: sqlite3.Connection, statements: Sequence[_Statement]) ->
     """Runs statements in order; returns the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
     for sql, values in statements:
-        rows = connection.execute(sql, values).fetchall()
+        try:
+            rows = connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode to UTF-8" not in str(error) or not sql.startswith("SELECT"):
+                raise
+            rows = _read_damaged(connection, sql, values)
     return rows
+
+
+def _read_damaged(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Reads texts that are not UTF-8 as bytes: decoding sets those rows aside, and no others."""
+    connection.text_factory = _text_or_bytes
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def _answer(future: asyncio.Future[Any], answer: Callable[[], None]) -> None:
