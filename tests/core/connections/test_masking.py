@@ -14,11 +14,13 @@ from waitd.core.connections.masking import SecretMask
 from waitd.core.connections.sent_secrets import (
     authorization_mask,
     body_secrets,
+    grant_secrets,
     header_secrets,
     keys_mask,
     query_secrets,
     signature_of,
 )
+from waitd.core.connections.token_requests import TokenRequest
 
 SECRETS = ["s3cr3t", "plain0123456789abcdef", 'pl/9c+&=%:ü0 "x\\12345']
 #: Every way in which a secret is written; the mask may leave a character of base64 at each side.
@@ -147,6 +149,15 @@ def test_a_login_without_a_password_is_the_key() -> None:
     token = base64.b64encode(b"sk_live_1234:").decode()
     mask = authorization_mask([("Authorization", f"Basic {token}")], None)
     assert mask.mask_bytes(b'{"sk_live_1234x": 1}') == b'{"***x": 1}'
+
+
+def test_the_secrets_of_a_token_request_are_masked_in_the_targets_answers() -> None:
+    in_form = TokenRequest("https://h/token", (("client_id", "me12"), ("client_secret", "s1234")))
+    in_header = TokenRequest("https://h/token", (), basic_auth=("me12", "p1234"))
+    secrets = [*grant_secrets(in_form), *grant_secrets(in_header)]
+    assert secrets == ["s1234", "p1234"]
+    mask = authorization_mask([("Authorization", "Bearer t1234")], None, secrets)
+    assert mask.mask_bytes(b'["me12","s1234","p1234","t1234"]') == b'["me12","***","***","***"]'
 
 
 def test_headers_that_say_what_is_wanted_are_no_secrets() -> None:
