@@ -1,5 +1,6 @@
 """The egress rules at the socket: the address that is connected to is the one that is checked."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 
@@ -11,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy, HostSource
-from waitd.outgoing import EgressGuard, find_address_refused
+from waitd.outgoing import EgressGuard, IdleConnections, find_address_refused
 
 NO_PRIVATE = EgressPolicy(private=False)
 
@@ -158,3 +159,43 @@ async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) 
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # another loopback address
     assert find_address_refused(raised.value) is not None
+
+
+async def test_connections_have_tcp_keepalive() -> None:
+    read = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await read.wait()
+        return response
+
+    async with serving("GET", "/", answer) as url:
+        connector = EgressGuard().connector(HostSource.SUBMITTER)
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
+            assert response.connection is not None
+            assert response.connection.transport is not None
+            made = response.connection.transport.get_extra_info("socket")
+            assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            read.set()
+
+
+async def test_a_session_keeps_idle_connections_of_few_origins() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        ports.append(request.transport.get_extra_info("peername")[1] if request.transport else 0)
+        return web.Response()
+
+    ports: list[int] = []
+    egress = EgressGuard(idle=IdleConnections(max_connections=16))  # two origins of a session
+    async with (
+        serving("GET", "/", answer) as a,
+        serving("GET", "/", answer) as b,
+        serving("GET", "/", answer) as c,
+        aiohttp.ClientSession(connector=egress.connector(HostSource.SUBMITTER)) as session,
+    ):
+        for url in (a, b, a, c, a, b):
+            async with session.get(url) as response:
+                await response.read()
+    assert ports[0] == ports[2] == ports[4]
+    assert ports[1] != ports[5], "it was the least recently used"

@@ -23,7 +23,16 @@ from waitd.core.connections.egress import EgressPolicy, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
-from waitd.outgoing import CachingResolver, CaresLookup, EgressGuard, Lookup, ResolverLoop, SystemLookup
+from waitd.outgoing import (
+    CachingResolver,
+    CaresLookup,
+    EgressGuard,
+    IdleConnections,
+    Lookup,
+    ResolverLoop,
+    SystemLookup,
+    TlsContexts,
+)
 from waitd.settings import Settings
 
 #: How names are looked up, by the values of the setting `name_lookups`.
@@ -35,7 +44,15 @@ async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIter
     """The egress rules of the settings, and the resolver of the daemon.
 
     The libraries of databases and brokers use the same resolver if the loop is a `ResolverLoop`.
+
+    Raises:
+        WaitdError: the package certifi is needed and not installed.
     """
+    try:
+        tls = TlsContexts(settings.tls_trust_store, settings.tls_minimum_version)
+    except ValueError as error:
+        raise WaitdError(str(error)) from None
+    idle = IdleConnections(settings.max_idle_connections, settings.max_idle_memory)
     resolver = CachingResolver(
         LOOKUPS[settings.name_lookups](),
         count=lambda result: instruments.name_lookups.labels(result).inc(),
@@ -46,7 +63,7 @@ async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIter
     if isinstance(loop, ResolverLoop):
         loop.resolver = resolver
     try:
-        yield EgressGuard(policy, resolver=lambda: resolver)
+        yield EgressGuard(policy, resolver=lambda: resolver, tls=tls, idle=idle)
     finally:
         if isinstance(loop, ResolverLoop):
             loop.resolver = None

@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError
 
-from waitd.outgoing.errors import AnswerTooLarge, HeadTooLarge, InvalidHttp
+from waitd.outgoing.errors import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
 
 #: The head of an answer, together with those of its interim (1xx) answers, has at most this many
 #: bytes,
@@ -65,6 +65,10 @@ class BoundedResponseHandler(ResponseHandler):
         """Parses received data until the answer exceeds a limit."""
         if data and self._body is not None and self._body.is_eof():
             self._close()  # aiohttp would take this data for the answer to the next request
+            return
+        if self._received == 0 and is_http2(data):
+            self.set_exception(Http2Only())
+            self._close()
             return
         rest = data
         while rest and self._awaits_head():

@@ -27,13 +27,20 @@ from waitd.core.connections.egress import (
     is_own_listener,
     listen_address,
 )
-from waitd.outgoing.answer_limits import bounded_connector
+from waitd.outgoing.aiohttp_connector import Connector
 from waitd.outgoing.errors import AddressRefused
+from waitd.outgoing.idle import IdleConnections
 from waitd.outgoing.lookups import CaresLookup
 from waitd.outgoing.names import CachingResolver
+from waitd.outgoing.tls_sessions import TlsContexts
 
 #: How many descriptors are a reserve; a quarter of a low limit.
 RESERVED_DESCRIPTORS = 64
+#: TCP keepalive: probes after 30 idle seconds, every 10 s; the third without an answer is the last.
+#: They also keep the entry of a NAT or firewall alive.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+#: A session keeps idle connections of this part of `max_idle_connections` origins.
+_SESSIONS_PART = 8
 
 
 class EgressGuard:
@@ -43,13 +50,24 @@ class EgressGuard:
     """
 
     def __init__(
-        self, policy: EgressPolicy | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
+        self,
+        policy: EgressPolicy | None = None,
+        *,
+        resolver: Callable[[], AbstractResolver] | None = None,
+        tls: TlsContexts | None = None,
+        idle: IdleConnections | None = None,
     ) -> None:
         """Apply `policy`, by default only the rules that always hold.
 
-        `resolver` returns what looks names up and caches them, in the running loop; default:
-        names of its own.
+        Args:
+            policy: the rules of the operator.
+            resolver: returns what looks names up and caches them, in the running loop; default:
+                names of its own.
+            tls: what all TLS has in common; default: as with the default settings.
+            idle: bounds the idle connections; default: as with the default settings.
         """
+        self._tls = tls or TlsContexts()
+        self.idle = idle or IdleConnections()
         self._policy = policy or EgressPolicy()
         self._resolver = resolver
         self._listeners: tuple[ListenAddress, ...] = ()
@@ -97,11 +115,14 @@ class EgressGuard:
         def make_socket(info: Any) -> socket.socket:
             family, kind, protocol, _, address = info
             self._check_address(address[0], address[1], source)
-            return within_descriptors(socket.socket(family, kind, protocol), highest)
+            return keep_alive(within_descriptors(socket.socket(family, kind, protocol), highest))
 
-        resolver = self._resolver() if self._resolver else self._own_resolver
-        return bounded_connector(
-            socket_factory=make_socket, resolver=resolver, **options | {"use_dns_cache": False}
+        return Connector(
+            self._tls,
+            max_idle=self.idle.max_connections // _SESSIONS_PART,
+            socket_factory=make_socket,
+            resolver=self._resolver() if self._resolver else self._own_resolver,
+            **options | {"use_dns_cache": False},
         )
 
     @cached_property
@@ -137,6 +158,15 @@ def within_descriptors(made: socket.socket, highest: int) -> socket.socket:
         return made
     made.close()
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def keep_alive(made: socket.socket) -> socket.socket:
+    """The socket itself, which finds out within a minute that its peer is gone."""
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
 
 
 def _is_local(address: Address) -> bool:

@@ -4,8 +4,12 @@ An exception's own text may name addresses or quote the request, so only these s
 """
 
 import errno
+import ssl
 
 import aiohttp
+
+#: What to tell about a server that speaks only HTTP/2.
+HTTP2_ONLY = "{} speaks only HTTP/2 and waitd speaks HTTP/1.1: enable HTTP/1.1 on the server, or use a reverse proxy that translates"
 
 
 class AddressRefused(PermissionError):  # noqa: N818 - reads as a sentence
@@ -23,6 +27,13 @@ class InvalidHttp(aiohttp.ClientError):
     """The server sent something that is not an HTTP response."""
 
 
+class Http2Only(InvalidHttp):
+    """The server speaks only HTTP/2."""
+
+    def __init__(self) -> None:
+        super().__init__(HTTP2_ONLY.format("the server"))
+
+
 class HeadTooLarge(InvalidHttp):
     """The head of a response, or that of an interim response, exceeds a limit."""
 
@@ -37,16 +48,35 @@ def find_address_refused(error: BaseException) -> AddressRefused | None:
     return cause if isinstance(cause, AddressRefused) else None
 
 
+def is_http2(start: bytes) -> bool:
+    """Whether an answer starts with a SETTINGS or GOAWAY frame of HTTP/2."""
+    return start[:2] == b"\0\0" and start[3:9] in {b"\4\0\0\0\0\0", b"\7\0\0\0\0\0"}
+
+
+def is_http2_only(error: Exception) -> bool:
+    """Whether an error says that the server speaks only HTTP/2."""
+    cause = getattr(error, "os_error", error)
+    return isinstance(error, Http2Only) or (
+        isinstance(cause, ssl.SSLError) and _NO_COMMON_PROTOCOL in str(cause)
+    )
+
+
 def describe_error(error: Exception, service: str) -> str:
     """A sentence for an aiohttp or socket error; `service` names the peer, e.g. `the receiver`."""
     blocked = find_address_refused(error)
     if blocked is not None:
         return f"the egress rules block {service}: {blocked.why}"
+    if is_http2_only(error):
+        return HTTP2_ONLY.format(service)
     for types, sentence in _SENTENCES:
         if isinstance(error, types):
             return sentence.format(service)
     return f"the request to {service} could not be sent"
 
+
+#: OpenSSL's text when the server refuses every protocol that the client offers by ALPN; Python has
+#: no name for it.
+_NO_COMMON_PROTOCOL = "alert no application protocol"
 
 #: The first match counts, so subclasses come first.
 _SENTENCES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (

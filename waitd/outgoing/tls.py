@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from waitd.core.connections.http_options import ClientTls
+from waitd.outgoing.tls_sessions import ResumingContext
 
 #: How many contexts are kept; one with the system's certificates takes 0.5 MB.
 _MAX_CONTEXTS = 256
@@ -52,11 +53,13 @@ def _version(extra: str, path: str) -> _FileVersion:
 
 @lru_cache(maxsize=_MAX_CONTEXTS)
 def _context(tls: ClientTls, _: tuple[_FileVersion, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context() if tls.verify is True else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.verify is False:
+    context = ResumingContext()
+    if tls.verify is True:
+        context.load_default_certs()
+    elif tls.verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif isinstance(tls.verify, str):
+    else:
         _load_authorities(context, tls.verify)
     if tls.cert is not None:
         _load_certificate(context, tls.cert, tls.key)

@@ -226,6 +226,23 @@ class Settings(BaseSettings):
         "c-ares",
         description="How host names are looked up. c-ares: by DNS and the hosts file; system: by all that nsswitch.conf names (mDNS, LDAP), in a thread each.",
     )
+    max_idle_connections: int = Field(
+        2048,
+        ge=0,
+        description="The most idle connections to targets that are kept; a further one closes the least recently used.",
+    )
+    max_idle_memory: int = Field(
+        134_217_728,
+        ge=1_048_576,
+        description="The most memory of these idle connections in bytes: one takes 45 KiB with TLS, 17 without.",
+    )
+    tls_minimum_version: Literal["1.2", "1.3"] = Field(
+        "1.2", description="The oldest version of TLS that targets may speak."
+    )
+    tls_trust_store: Literal["system", "certifi"] = Field(
+        "system",
+        description="The authorities that verify targets: the system's, or those of the package certifi.",
+    )
     secret_headers: Names = Field(
         ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret"),
         description="Header names (with *) that a wait must not have: secrets belong to a connection.",

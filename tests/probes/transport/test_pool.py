@@ -1,15 +1,18 @@
 """The connection pool: which connections are reused, and what a response may contain."""
 
 import asyncio
+import errno
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
 from stream_server import stream_server
 
-from waitd.outgoing import InvalidHttp
+from waitd.outgoing import Http2Only, IdleConnections, InvalidHttp
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE, ConnectionPool
 
 
@@ -39,12 +42,12 @@ class Server:
 
 @asynccontextmanager
 async def server_and_pool(
-    *script: bytes, keepalive: float = 30.0
+    *script: bytes, all_idle: IdleConnections | None = None
 ) -> AsyncIterator[tuple[Server, ConnectionPool]]:
     server = Server(script)
     async with stream_server(server.serve) as port, aiohttp.TCPConnector(limit=0) as connector:
         server.url = f"http://127.0.0.1:{port}/x"
-        pool = ConnectionPool(connector, {"Accept": "*/*"}, keepalive=keepalive)
+        pool = ConnectionPool(connector, {"Accept": "*/*"}, all_idle=all_idle)
         try:
             yield server, pool
         finally:
@@ -91,11 +94,108 @@ async def test_an_idle_connection_that_the_server_closed_is_replaced() -> None:
         assert len(server.connections) == 2
 
 
-async def test_an_idle_connection_is_closed_after_keepalive() -> None:
-    async with server_and_pool(answer(b"one"), keepalive=0.05) as (server, pool):
+@pytest.mark.parametrize(
+    ("field", "seconds"),
+    [
+        ("Keep-Alive: timeout=75, max=100", 73),
+        ("keep-alive: max=5,Timeout=3", 1.5),
+        ("Keep-Alive: timeout=0", 0),
+    ],
+)
+async def test_an_idle_connection_is_closed_before_the_server_does_so(
+    field: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waitd.probes.transport.pool._SWEEP_SECONDS", 0.001)
+    async with server_and_pool(answer(b"one", field), answer(b"two")) as (server, pool):
+        clock = [1000.0]
+        pool.time = lambda: clock[0]
         assert await body(pool, server.url) == b"one"
+        clock[0] += seconds
+        await asyncio.sleep(0.01)  # several sweeps
+        assert len(list(pool.idle_connections())) == 1
+        clock[0] += 0.001
         async with asyncio.timeout(10):
             await server.connections[0].wait_closed()
+        assert await body(pool, server.url) == b"two"
+
+
+async def test_an_idle_connection_is_kept_as_long_as_the_server_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("waitd.probes.transport.pool._SWEEP_SECONDS", 0.001)
+    async with server_and_pool(answer(b"one"), answer(b"two")) as (server, pool):
+        clock = [1000.0]
+        pool.time = lambda: clock[0]
+        assert await body(pool, server.url) == b"one"
+        clock[0] += 86_400
+        pool.schedule_sweep()
+        await asyncio.sleep(0.01)  # a sweep
+        assert await body(pool, server.url) == b"two"
+        assert len(server.connections) == 1
+
+
+async def test_the_least_recently_used_of_all_pools_is_closed_first() -> None:
+    idle = IdleConnections(max_connections=2)
+    async with (
+        server_and_pool(answer(b"1"), answer(b"4"), all_idle=idle) as (first, pool),
+        server_and_pool(answer(b"2"), all_idle=idle) as (second, other),
+        server_and_pool(answer(b"3"), all_idle=idle) as (third, _),
+    ):
+        clock = [1000.0]
+        pool.time = other.time = lambda: clock[0]
+        assert await body(pool, first.url) == b"1"
+        clock[0] += 1
+        assert await body(other, second.url) == b"2"
+        clock[0] += 1
+        assert await body(pool, third.url) == b"3"
+        async with asyncio.timeout(10):
+            await first.connections[0].wait_closed()
+        assert [len(list(each.idle_connections())) for each in (pool, other)] == [1, 1]
+        assert await body(pool, first.url) == b"4"
+        async with asyncio.timeout(10):
+            await second.connections[0].wait_closed()
+
+
+async def test_a_connection_that_the_server_closed_does_not_count_as_idle() -> None:
+    idle = IdleConnections()
+    async with server_and_pool(answer(b"one"), all_idle=idle) as (server, pool):
+        assert await body(pool, server.url) == b"one"
+        assert idle.used > 0
+        server.connections[0].close()
+        async with asyncio.timeout(10):
+            while idle.used:  # noqa: ASYNC110 - the pool tells nobody
+                await asyncio.sleep(0.001)
+        assert list(pool.idle_connections()) == []
+
+
+async def test_descriptors_that_run_out_close_idle_connections() -> None:
+    full = [False]
+
+    def make_socket(info: Any) -> socket.socket:
+        if full[0] and idle.used:
+            raise OSError(errno.EMFILE, "too many open files")
+        return socket.socket(*info[:3])
+
+    idle = IdleConnections()
+    async with (
+        server_and_pool(answer(b"1")) as (first, _),
+        server_and_pool(answer(b"2")) as (second, _),
+        aiohttp.TCPConnector(limit=0, socket_factory=make_socket) as connector,
+    ):
+        pool = ConnectionPool(connector, {}, all_idle=idle)
+        assert await body(pool, first.url) == b"1"
+        full[0] = True
+        assert await body(pool, second.url) == b"2"
+        async with asyncio.timeout(10):
+            await first.connections[0].wait_closed()
+        pool.close()
+
+
+@pytest.mark.parametrize("preface", [b"\0\0\x12\4\0\0\0\0\0" + bytes(18), b"\0\0\x08\7\0\0\0\0\0" + bytes(8)])
+async def test_a_server_that_speaks_only_http2_is_named(preface: bytes) -> None:
+    async with server_and_pool(preface) as (server, pool):
+        with pytest.raises(Http2Only, match="speaks only HTTP/2"):
+            await body(pool, server.url)
 
 
 async def test_an_endless_head_is_invalid() -> None:

@@ -87,13 +87,12 @@ class AwsWaiterProbe(Probe):
         connections: Connections,
         *,
         egress: EgressGuard | None = None,
-        keepalive: float = 30.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
         self._connections = connections
-        self._http = HttpClient(keepalive=keepalive, egress=egress)
+        self._http = HttpClient(egress=egress)
         self._models = AwsModels(CapacityLimiter(WORKERS))
         self._credentials = AwsCredentials(now=monotonic)
         self._endpoints: dict[str, AwsEndpoints] = {}

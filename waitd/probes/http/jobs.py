@@ -84,7 +84,7 @@ class HttpJobs:
         """
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
-        self._client = HttpClient(keepalive=None, egress=egress, pooled=False)
+        self._client = HttpClient(egress=egress, pooled=False, kept=False)
         self._requests = RequestBuilder(now)
         self._now = now
         self._workers = CapacityLimiter(WORKERS)

@@ -53,7 +53,6 @@ class HttpProbe(HttpParsing):
         *,
         secret_headers: Sequence[str],
         egress: EgressGuard | None = None,
-        keepalive: float = 30.0,
         pooled: bool = True,
         now: Callable[[], float] = time.time,
         requests: RequestBuilder | None = None,
@@ -65,7 +64,6 @@ class HttpProbe(HttpParsing):
             connections: resolves connections by conn_id.
             secret_headers: patterns of header names that a wait may not carry.
             egress: enforces the egress rules; default: the rules that always hold.
-            keepalive: seconds for which an idle connection is kept.
             pooled: see `HttpClient`.
             now: Unix seconds.
             requests: builds the requests; default: as the parameters describe them.
@@ -73,7 +71,7 @@ class HttpProbe(HttpParsing):
         """
         egress = egress or EgressGuard()
         super().__init__(connections, secret_headers=secret_headers, egress=egress)
-        self._client = HttpClient(keepalive=keepalive, egress=egress, pooled=pooled)
+        self._client = HttpClient(egress=egress, pooled=pooled)
         self._now = now
         self._requests = requests or RequestBuilder(now)
         self._adjust_verdict = adjust_verdict

@@ -78,7 +78,6 @@ class S3Client:
         connections: Connections,
         *,
         egress: EgressGuard | None = None,
-        keepalive: float = 30.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,7 +87,7 @@ class S3Client:
         #: Bounds the worker processes of all kinds of S3.
         self.workers = CapacityLimiter(WORKERS)
         self._monotonic = monotonic
-        self._http = HttpClient(keepalive=keepalive, egress=egress)
+        self._http = HttpClient(egress=egress)
         self._regions: BoundedDict[_BucketId, str] = BoundedDict(_MAX_BUCKETS)
         self._seen_until: BoundedDict[_BucketId, float] = BoundedDict(_MAX_BUCKETS)
         self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)

@@ -69,7 +69,7 @@ class S3EventQueue:
         self._origin = parse_origin(queue_url)
         self._account = AccountRef(conn_id, optional=False)
         self._on_created = on_created
-        self._http = HttpClient(keepalive=60.0, egress=egress, pooled=False)
+        self._http = HttpClient(egress=egress, pooled=False)
         self._now = now
 
     async def run(self) -> None:

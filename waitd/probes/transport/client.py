@@ -84,31 +84,30 @@ class HttpClient:
     The calls have no timeout: the caller limits their time and cancels them.
     """
 
-    def __init__(
-        self, *, keepalive: float | None, egress: EgressGuard | None = None, pooled: bool = True
-    ) -> None:
+    def __init__(self, *, egress: EgressGuard | None = None, pooled: bool = True, kept: bool = True) -> None:
         """Creates a client, which `start` opens.
 
         Args:
-            keepalive: seconds for which an idle connection is kept; None: one connection a request.
             egress: enforces the egress rules; default: the rules that always hold.
             pooled: send GET and HEAD through the connection pool, at a third of a session's cost.
+            kept: keep idle connections; if not, each request has a connection of its own.
         """
-        self._keepalive = keepalive
         self._egress = egress or EgressGuard()
         self._pooled = pooled
+        self._kept = kept
         self._sessions: dict[HostSource, aiohttp.ClientSession] = {}
         self._pools: dict[HostSource, ConnectionPool] = {}
 
     async def start(self) -> Self:
         """Opens the sessions and pools."""
-        keeping = {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
         for named in HostSource:
             # The poker limits how many requests are in flight, and to which origins.
-            connector = self._egress.connector(named, reserves=2, limit=0, limit_per_host=0, **keeping)
+            connector = self._egress.connector(
+                named, reserves=2, limit=0, limit_per_host=0, force_close=not self._kept
+            )
             self._sessions[named] = _open_session(connector)
             if self._pooled:
-                self._pools[named] = ConnectionPool(connector, _HEADERS, keepalive=self._keepalive or 0.0)
+                self._pools[named] = ConnectionPool(connector, _HEADERS, all_idle=self._egress.idle)
         return self
 
     async def close(self) -> None:

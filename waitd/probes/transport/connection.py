@@ -5,20 +5,28 @@ aiohttp's connector; `pool` opens connections and reuses them.
 """
 
 import asyncio
-from collections.abc import Callable
+import math
+import re
+from typing import Protocol
 
 import aiohttp
 import httptools
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
 from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
 #: take 2 ms.
 _PIECE = 32 * 1024
+#: `keep_alive` of a connection without a response.
+_UNKNOWN = -1.0
+_TIMEOUT = re.compile(rb"\btimeout=(\d{1,9})\b", re.IGNORECASE)
+#: An idle connection is closed this much earlier than the server would, in seconds: that is noticed
+#: up to a second late, and a request takes a moment to get there.
+_MARGIN = 2.0
 
 
 class WriteCoalescer:
@@ -45,23 +53,37 @@ class WriteCoalescer:
             connection.write(request)
 
 
+class ConnectionOwner(Protocol):
+    """What a connection tells the one that reuses it."""
+
+    def add_idle(self, connection: "Http1Connection") -> None:
+        """The connection can send another request."""
+
+    def remove_idle(self, connection: "Http1Connection") -> None:
+        """The connection is closed, and may have been idle."""
+
+    def on_keep_alive(self) -> None:
+        """The server said for how long it keeps this connection."""
+
+
 class Http1Connection(asyncio.Protocol):
     """A connection's protocol. aiohttp's own still learns when the connection is lost.
 
     Attributes:
         idle_since: when the last response was complete, in the loop's time.
+        keep_alive: seconds for which it may be idle, as far as the server said so.
         lost: whether no other request may be sent on it.
     """
 
-    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "lost")  # fmt: skip
+    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_response", "_owner", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "keep_alive", "lost")  # fmt: skip
 
     def __init__(
         self,
         connection: Connection,
-        on_idle: Callable[["Http1Connection"], None],
+        owner: ConnectionOwner,
         coalescer: WriteCoalescer,
     ) -> None:
-        """Takes over a connection; `on_idle` is called each time it can send another request.
+        """Takes over a connection for `owner`.
 
         Raises:
             aiohttp.ClientConnectionResetError: the connection is closed already.
@@ -70,16 +92,19 @@ class Http1Connection(asyncio.Protocol):
         transport = None if handler is None else handler.transport
         if handler is None or transport is None:
             connection.close()
+            early = None if handler is None else handler.exception()
+            if isinstance(early, Http2Only):
+                raise early
             raise aiohttp.ClientConnectionResetError("the server closed the connection before its first use")
         self._connection = connection
         self._handler: ResponseHandler = handler
         self._transport: asyncio.Transport = transport
-        self._on_idle = on_idle
+        self._owner = owner
         self._coalescer = coalescer
         self.lost = self._paused = self._interim = self._has_head = self._written = False
         self._response: Http1Response | None = None
         self._on_response: OnResponse | None = None
-        self.idle_since = 0.0
+        self.idle_since, self.keep_alive = 0.0, _UNKNOWN
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._received = self._interims = 0
@@ -123,6 +148,13 @@ class Http1Connection(asyncio.Protocol):
         self.lost = True
         self._connection.close()
 
+    def close_idle(self, *, abort: bool = False) -> None:
+        """Closes the idle connection; see `IdleConnection`."""
+        self._owner.remove_idle(self)
+        self.close()
+        if abort:
+            self._transport.abort()
+
     def resume_reading(self) -> None:
         """Reads on after unread data has been taken."""
         if self._paused and not self.lost:
@@ -138,7 +170,7 @@ class Http1Connection(asyncio.Protocol):
             return
         if self._response is None and (self._on_response is None or not self._written):
             # No request has been written: this data would be taken for the next request's response.
-            self._fail(aiohttp.ServerDisconnectedError())
+            self._fail(Http2Only() if is_http2(data) else aiohttp.ServerDisconnectedError())
             return
         self._received += len(data)
         try:
@@ -148,7 +180,7 @@ class Http1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except (httptools.HttpParserError, HeadTooLarge) as error:
-            self._fail(_head_error(error) or InvalidHttp(str(error)))
+            self._fail(_head_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error))))
             return
         response = self._response
         if response is not None:
@@ -191,6 +223,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the response or the request in progress."""
         self.close()
+        self._owner.remove_idle(self)
         self._handler.connection_lost(exc)
         del self._parser  # it refers to this object: a reference cycle
         response = self._response
@@ -268,9 +301,22 @@ class Http1Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         if reusable and response.status != 101:
-            self._on_idle(self)
+            if self.keep_alive < 0:
+                self.keep_alive = _keep_alive(response)
+                if self.keep_alive < math.inf:
+                    self._owner.on_keep_alive()
+            self._owner.add_idle(self)
         else:
             self.close()
+
+
+def _keep_alive(response: Http1Response) -> float:
+    """For how many seconds the connection may be idle before the server closes it."""
+    match = _TIMEOUT.search(response.field(b"keep-alive") or b"")
+    if match is None:
+        return math.inf
+    seconds = float(match[1])
+    return seconds - min(_MARGIN, seconds / 2)
 
 
 def _head_error(error: Exception) -> HeadTooLarge | None:

@@ -13,6 +13,7 @@ from waitd.core.connections.egress import EgressRefused
 from waitd.core.local_trouble import NETWORK_UNREACHABLE, local_trouble, local_verdict, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused, has_any_route
+from waitd.outgoing.errors import HTTP2_ONLY, is_http2_only
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
 _DNS = Unreachable("dns", "The host name could not be resolved.")
@@ -21,6 +22,7 @@ _RESET = Unreachable("connection_reset", "The connection was reset.")
 _DISCONNECTED = Unreachable("disconnected", "The server closed the connection without an answer.")
 _TRUNCATED = Unreachable("truncated", "The body ended too early or could not be decoded.")
 _BAD_ANSWER = Unreachable("bad_answer", "The answer was not valid HTTP.")
+_HTTP2_ONLY = Unreachable("bad_answer", f"{HTTP2_ONLY.format('The server')}.")
 _LARGE_HEAD = Unreachable(
     "bad_answer", "The head of the answer, or the number of its 1xx heads, is too large."
 )
@@ -60,6 +62,8 @@ def classify_error(error: Exception) -> Unreachable:
 
 
 def _classify(error: Exception) -> Unreachable:
+    if is_http2_only(error):
+        return _HTTP2_ONLY
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _tls(error.certificate_error)
     refusal = error if isinstance(error, EgressRefused) else find_address_refused(error)

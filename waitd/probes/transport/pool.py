@@ -10,7 +10,8 @@ This relies on two undocumented parts of aiohttp: what `connect` reads of a requ
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from ssl import SSLContext
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from waitd.outgoing import IdleConnections
 from waitd.probes.transport.connection import Http1Connection, WriteCoalescer
 from waitd.probes.transport.response import Http1Response, OnResponse
 
@@ -33,6 +35,8 @@ Tls = bool | SSLContext
 
 #: The errors for which idle connections are closed, to get descriptors.
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+#: How often connections that their server is about to close are looked for, in seconds.
+_SWEEP_SECONDS = 1.0
 
 
 class PreparedHeaders(CIMultiDict[str]):
@@ -51,9 +55,9 @@ class Route:
     method = "GET"
     headers = _NO_HEADERS
 
-    def __init__(self, origin: str, tls: Tls, time: Callable[[], float]) -> None:
-        """`time` is the loop's clock."""
-        self._time = time
+    def __init__(self, origin: str, tls: Tls, pool: "ConnectionPool") -> None:
+        self._pool = pool
+        self._time = pool.time
         self.url = URL(origin)
         self.ssl = tls
         self.host = self.url.raw_host or ""
@@ -62,6 +66,8 @@ class Route:
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
         #: The most recently used connection comes last.
         self.idle: list[Http1Connection] = []
+        self._all_idle = pool.all_idle
+        self._share = pool.all_idle.share(tls=self.is_ssl())
         #: Whether the pool still has this route; if not, its connections are closed after use.
         self.kept = True
 
@@ -73,6 +79,7 @@ class Route:
         """Takes the most recently used idle connection; None when there is none."""
         while self.idle:
             connection = self.idle.pop()
+            self._all_idle.used -= self._share
             if not connection.lost:
                 return connection
         return None
@@ -84,16 +91,20 @@ class Route:
             return
         connection.idle_since = self._time()
         self.idle.append(connection)
+        all_idle = self._all_idle
+        all_idle.used += self._share
+        if all_idle.used > all_idle.limit:
+            all_idle.trim()
 
-    def close_idle(self, since: float) -> None:
-        """Closes connections that are lost, or idle since before `since` (in the loop's time)."""
-        kept = []
-        for connection in self.idle:
-            if not connection.lost and connection.idle_since >= since:
-                kept.append(connection)
-            else:
-                connection.close()
-        self.idle = kept
+    def remove_idle(self, connection: Http1Connection) -> None:
+        """Forgets a connection that is closing, if it is idle."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+            self._all_idle.used -= self._share
+
+    def on_keep_alive(self) -> None:
+        """A server said for how long it keeps a connection."""
+        self._pool.schedule_sweep()
 
 
 class ConnectionPool:
@@ -103,23 +114,30 @@ class ConnectionPool:
     """
 
     def __init__(
-        self, connector: aiohttp.BaseConnector, headers: Mapping[str, str], *, keepalive: float = 30.0
+        self,
+        connector: aiohttp.BaseConnector,
+        headers: Mapping[str, str],
+        *,
+        all_idle: IdleConnections | None = None,
     ) -> None:
         """Creates a pool in the running loop.
 
         Args:
             connector: opens the connections.
             headers: sent with every request, unless the request has its own value.
-            keepalive: seconds for which an idle connection is kept.
+            all_idle: bounds the idle connections of several pools; default: of this one.
         """
         self._connector = connector
         self._headers = headers
         self._common = _lines(headers)
         self._names = frozenset(map(str.lower, headers))
-        self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
         self._coalescer = WriteCoalescer()
+        self.time = self._coalescer.loop.time
+        self.all_idle = all_idle or IdleConnections()
+        self.all_idle.add_owner(self)
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, on_response: OnResponse
@@ -177,14 +195,12 @@ class ConnectionPool:
         try:
             connection = await self._connector.connect(request, [], _NO_TIMEOUT)
         except OSError as error:
-            if error.errno not in _NO_DESCRIPTOR or not self._close_idle(float("inf")):
+            if error.errno not in _NO_DESCRIPTOR or not self.all_idle.trim(abort=True):
                 raise
             for _ in range(2):  # the loop closes them in its next turn
                 await asyncio.sleep(0)
             connection = await self._connector.connect(request, [], _NO_TIMEOUT)
-        if self._sweep is None:
-            self._schedule_sweep()
-        return Http1Connection(connection, route.add_idle, self._coalescer)
+        return Http1Connection(connection, route, self._coalescer)
 
     def _lines_of(self, headers: Mapping[str, str]) -> str:
         if type(headers) is not PreparedHeaders:
@@ -205,29 +221,36 @@ class ConnectionPool:
             for route in self._routes.values():
                 route.kept = bool(route.idle)
             self._routes = {key: route for key, route in self._routes.items() if route.kept}
-        route = self._routes[origin, tls] = Route(origin, tls, self._coalescer.loop.time)
+        route = self._routes[origin, tls] = Route(origin, tls, self)
         return route
 
-    def _schedule_sweep(self) -> None:
-        self._sweep = asyncio.get_running_loop().call_later(self._keepalive / 2, self._sweep_idle)
+    def idle_connections(self) -> Iterator[Http1Connection]:
+        """See `IdleOwner`."""
+        for route in self._routes.values():
+            yield from route.idle
 
-    def _sweep_idle(self) -> None:
-        self._close_idle(asyncio.get_running_loop().time() - self._keepalive)
-        self._schedule_sweep()
+    def schedule_sweep(self) -> None:
+        """Closes connections in time from now on, before their servers do."""
+        if self._sweep is None and not self._closed:
+            self._sweep = self._coalescer.loop.call_later(_SWEEP_SECONDS, self._close_expired)
 
-    def _close_idle(self, since: float) -> bool:
-        """Closes connections that were idle before `since`; False if none is idle."""
-        routes = [route for route in self._routes.values() if route.idle]
-        for route in routes:
-            route.close_idle(since)
-        return bool(routes)
+    def _close_expired(self) -> None:
+        self._sweep, now = None, self.time()
+        idle = list(self.idle_connections())
+        for connection in idle:
+            if connection.idle_since + connection.keep_alive < now:
+                connection.close_idle()
+        if any(connection.keep_alive < math.inf for connection in idle):
+            self.schedule_sweep()
 
     def close(self) -> None:
         """Closes the idle connections."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-            self._sweep = None
-        self._close_idle(float("inf"))
+        for connection in list(self.idle_connections()):
+            connection.close_idle()
+        self.all_idle.remove_owner(self)
 
 
 class _ResponseFuture(asyncio.Future[Http1Response]):
