@@ -173,13 +173,14 @@ class MariaDb(Server):
                 f"--datadir={self.home}/data",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                f"--tmpdir={self.home}",  # two servers at once use the same names in /tmp
             ]
         )
         assert created.returncode == 0, created.stderr
         self._client = ["mariadb", "--no-defaults", f"--socket={self.home}/sock", "-u", "root", "-N", "-B"]
         self.spawn(
             ["mariadbd", "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/sock", "--bind-address=127.0.0.1",
-             f"--port={self.port}", f"--pid-file={self.home}/pid", f"--secure-file-priv={self.home}", f"--ssl-cert={self.home}/tls.crt",
+             f"--port={self.port}", f"--pid-file={self.home}/pid", f"--secure-file-priv={self.home}", f"--tmpdir={self.home}", f"--ssl-cert={self.home}/tls.crt",
              f"--ssl-key={self.home}/tls.key", "--innodb-flush-log-at-trx-commit=0"]
         )  # fmt: skip
         self.wait_until([*self._client, "-e", "SELECT 1"])
