@@ -16,6 +16,8 @@ from waitd.core.visible_text import visible, visible_json, visible_lines, visibl
         ("a\u202egnp.exe", "a\\u202egnp.exe"),
         ("\u2066x\u2069\u200b\u2028\ufeff", "\\u2066x\\u2069\\u200b\\u2028\\ufeff"),
         ("\U000e0041\ud800", "\\U000e0041\\ud800"),
+        ("\u3164\u034f\U000e0100", "\\u3164\\u034f\\U000e0100"),
+        ("❤\ufe0f", "❤\ufe0f"),
         ("two\nlines\tand\r", "two\\nlines\\tand\\r"),
         ("größe 日本 🚀 \\x1b", "größe 日本 🚀 \\x1b"),
     ],

@@ -1,13 +1,14 @@
 """Makes characters visible that a terminal would obey, or that would hide or reorder other text.
 
 They are control characters (C0, DEL, C1, and with them escape sequences), bidirectional overrides
-and isolates, zero-width characters, line separators, tags and surrogates.
+and isolates, zero-width characters, fillers, line separators, tags and surrogates. The variation
+selectors of emoji stay.
 """
 
 import re
 from typing import Any
 
-_UNSAFE = r"\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+_UNSAFE = r"\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _IN_LINE = re.compile(f"[\x00-\x1f{_UNSAFE}]")
 _IN_LINES = re.compile(f"[\x00-\x09\x0b-\x1f{_UNSAFE}]")
 _IN_JSON = re.compile(f"[{_UNSAFE}]")
