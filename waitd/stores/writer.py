@@ -7,7 +7,7 @@ The writer never delays a commit to collect more work.
 import asyncio
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -64,6 +64,34 @@ from waitd.stores.unreadable import is_damage
 GROUP_ROWS = 5_000
 #: How many waits the listener gets in one call.
 _NOTIFY_SLICE = 500
+
+#: What writes the commands of each type, in this order. All commands of a group were queued before
+#: any was answered, so every order is correct. This one needs each row only once.
+_ORDER: tuple[
+    tuple[type[Command[Any]], Callable[[Transaction, Sequence[Any]], Awaitable[None] | None]], ...
+] = (
+    # Attempts before inserts, which may supersede: a delivery that was made stays delivered.
+    (SaveAttempt, outbox.save_attempts),
+    (SaveProgress, maintenance.save_progress),
+    # Submissions before the ends, which decide by them whether to cancel the job.
+    (SaveSubmission, jobs.save_submissions),
+    (Insert, insert.insert),
+    (FinishWait, finish.finish),
+    (Cancel, finish.cancel),
+    (Redeliver, redelivery.redeliver),
+    (RedeliverEach, redelivery.redeliver_each),
+    (SaveApiKeys, api_keys.save),
+    (DeleteApiKeys, api_keys.delete),
+    (SaveSignal, signals.save),
+    (PruneAudit, audit.prune),
+    (SaveJobCancel, jobs.save_job_cancels),
+    (PruneSignals, signals.prune),
+    (SaveOverhead, costs.save_overhead),
+    (PruneWaits, maintenance.prune),
+    (ShiftSchedules, schedules.shift),
+    (ClampAttempts, schedules.clamp),
+    (CheckWritable, maintenance.check_writable),
+)
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
@@ -167,11 +195,7 @@ class Writer(StoreReads):
             _answer(command, command.answer)
 
     async def _write(self, group: Sequence[Command[Any]]) -> Transaction:
-        """Writes a group in one transaction.
-
-        All commands were queued before any was answered, so every order is correct. This order
-        needs each row only once.
-        """
+        """Writes a group in one transaction, in the order of `_ORDER`."""
         commands: defaultdict[type[Command[Any]], list[Any]] = defaultdict(list)
         for command in group:
             commands[type(command)].append(command)
@@ -184,29 +208,12 @@ class Writer(StoreReads):
                 self._label_values,
                 self._database.unreadable,
             )
-            # Attempts before inserts, which may supersede: a delivery that was made stays
-            # delivered.
-            outbox.save_attempts(transaction, commands[SaveAttempt])
-            await maintenance.save_progress(transaction, commands[SaveProgress])
-            # Submissions before the ends, which decide by them whether to cancel the job.
-            await jobs.save_submissions(transaction, commands[SaveSubmission])
-            await insert.insert(transaction, commands[Insert])
-            await finish.finish(transaction, commands[FinishWait])
-            await finish.cancel(transaction, commands[Cancel])
-            await redelivery.redeliver(transaction, commands[Redeliver])
-            await redelivery.redeliver_each(transaction, commands[RedeliverEach])
-            api_keys.save(transaction, commands[SaveApiKeys])
-            api_keys.delete(transaction, commands[DeleteApiKeys])
-            await signals.save(transaction, commands[SaveSignal])
+            for kind, operation in _ORDER:
+                if kind in commands:
+                    done = operation(transaction, commands[kind])
+                    if done is not None:
+                        await done
             audit.record(transaction, group)
-            await audit.prune(transaction, commands[PruneAudit])
-            jobs.save_job_cancels(transaction, commands[SaveJobCancel])
-            await signals.prune(transaction, commands[PruneSignals])
-            costs.save_overhead(transaction, commands[SaveOverhead])
-            await maintenance.prune(transaction, commands[PruneWaits])
-            schedules.shift(transaction, commands[ShiftSchedules])
-            schedules.clamp(transaction, commands[ClampAttempts])
-            maintenance.check_writable(transaction, commands[CheckWritable])
         return transaction
 
     async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
@@ -275,26 +282,24 @@ class Writer(StoreReads):
 
     async def _notify(self, transaction: Transaction) -> None:
         """Tells the listeners what is on disk now, whether or not a caller still waits for it."""
-        for listener in self.listeners:
-            if transaction.clock_moved:
-                _tell(listener.on_clock_stepped, transaction.clock_moved)
-            if transaction.redelivered:
-                _tell(listener.on_redelivered, frozenset(transaction.redelivered))
-            if transaction.signals:
-                _tell(listener.on_signals, transaction.signals)
+        if transaction.clock_moved:
+            self._tell(StoreListener.on_clock_stepped, transaction.clock_moved)
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):
-            for listener in self.listeners:
-                _tell(listener.on_inserted, waits)
+            self._tell(StoreListener.on_inserted, waits)
         async for outcomes in sliced(transaction.finished, _NOTIFY_SLICE):
-            for listener in self.listeners:
-                _tell(listener.on_finished, outcomes)
+            self._tell(StoreListener.on_finished, outcomes)
+        if transaction.redelivered:
+            self._tell(StoreListener.on_redelivered, frozenset(transaction.redelivered))
+        if transaction.signals:
+            self._tell(StoreListener.on_signals, transaction.signals)
 
-
-def _tell(listener: Callable[[Any], None], value: Any) -> None:
-    try:
-        listener(value)
-    except Exception:  # the change is on disk; a defect must fail neither the callers nor the others
-        log.exception("store_listener_failed")
+    def _tell(self, event: Callable[[Any, Any], None], value: Any) -> None:
+        name = event.__name__
+        for listener in self.listeners:
+            try:
+                getattr(listener, name)(value)
+            except Exception:  # the change is on disk; one listener fails neither callers nor others
+                log.exception("store_listener_failed", listener=type(listener).__name__)
 
 
 def _answer(command: Command[Any], answer: Any) -> None:

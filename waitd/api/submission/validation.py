@@ -135,7 +135,10 @@ class Submissions:
                 request = form.decode(body)
             except _UNDECODABLE as error:
                 raise MalformedBody.at("", f"not valid: {error}") from None
-            _refuse_repeated(body, _ENCODE(request))
+            encoded = _ENCODE(request)
+            # With as many colons, and no character written as its code, no field is repeated.
+            if body.count(b":") != encoded.count(b":") or (not plain and b"\\" in body):
+                _refuse_repeated(body, encoded)
             if isinstance(request, BatchLine):
                 key = request.idempotency_key
             poke_interval, timeout, backoff, max_wait, soft_fail, silent_fail, problems = self._options.check((
@@ -169,10 +172,7 @@ class Submissions:
 
 def _refuse_repeated(body: bytes, encoded: bytes) -> None:
     """Refuses a body with repeated fields. `encoded`: the body without fields that are default."""
-    missing = 0
-    if body.count(b":") != encoded.count(b":"):
-        missing = len(_NAMES(body)) - len(_NAMES(encoded))
-    refuse_repeated(body, encoded, missing)
+    refuse_repeated(body, encoded, missing=len(_NAMES(body)) - len(_NAMES(encoded)))
 
 
 def _text_problems(request: WaitRequest, key: str | None) -> Iterator[Problem]:
