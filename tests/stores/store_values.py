@@ -176,6 +176,14 @@ async def due(
     return await store.due_items(destination, now, limit, exclude)
 
 
+async def all_waiting(store: Store) -> list[WaitId]:
+    """The ids of the waits that a start loads, two at a time."""
+    ids: list[WaitId] = []
+    while page := await store.load_waiting(ids[-1] if ids else None, 2):
+        ids += [wait.id for wait in page]
+    return ids
+
+
 async def settle(
     store: Store, wait: StoredWait, state: DeliveryState = DeliveryState.DELIVERED
 ) -> list[StoredDelivery]:

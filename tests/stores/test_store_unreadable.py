@@ -1,7 +1,5 @@
 """Rows that cannot be read: they are set aside, listed as they are stored, and harm no other."""
 
-import asyncio
-import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,11 +10,10 @@ import pytest
 from store_values import (
     HOOK,
     START,
-    WEBHOOK,
     RecordingListener,
-    WallClock,
     add,
     add_one,
+    all_waiting,
     due,
     ended,
     ending,
@@ -25,11 +22,10 @@ from store_values import (
     opened,
 )
 
-from waitd.core.errors import Conflict, StoreUnavailable, Unreadable
+from waitd.core.errors import Conflict, Unreadable
 from waitd.core.waits.audit import AuditEntry
 from waitd.core.waits.step import cancelled_outcome
-from waitd.core.waits.wait import WaitId
-from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, StoredOutcome, StoredWait, WaitFilter
+from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, StoredWait, WaitFilter
 from waitd.stores import Store
 
 #: Values that no waiting wait may have, by column.
@@ -79,14 +75,6 @@ def write(database: Path, sql: str, *values: Any) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(sql, values)
         connection.commit()
-
-
-async def all_waiting(store: Store) -> list[WaitId]:
-    """The ids of the waits that a start loads, two at a time."""
-    ids: list[WaitId] = []
-    while page := await store.load_waiting(ids[-1] if ids else None, 2):
-        ids += [wait.id for wait in page]
-    return ids
 
 
 async def scrubbed(store: Store) -> list[str]:
@@ -299,67 +287,6 @@ async def test_bad_numbers_of_events_do_not_keep_the_store_from_opening(database
         assert store.finished_seq == 2
         await ended(store)
         assert [event.seq for event in await store.events_after(1, None, 10)][:2] == [2, 3]
-
-
-def pages_of(database: Path, table: str) -> list[int]:
-    """The numbers of the leaf pages of a table that hold rows."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        rows = connection.execute(
-            "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' AND ncell > 0 ORDER BY pageno",
-            (table,),
-        ).fetchall()
-    return [number for (number,) in rows]
-
-
-def tear(database: Path, page: int, size: int = 4096) -> None:
-    """Overwrites a page, as a torn write or a bad sector does."""
-    with database.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(os.urandom(1) + b"\xff" * (size - 1))
-
-
-async def test_a_torn_page_of_waits_costs_the_waits_on_it_only(database: Path, clock: WallClock) -> None:
-    async with opened(database) as store:
-        waits = await add(store, *(new_wait() for _ in range(150)))
-    page = pages_of(database, "waits")[1]
-    tear(database, page)
-    async with opened(database, clock) as store:
-        served = await all_waiting(store)
-        lost = {wait.id for wait in waits} - set(served)
-        assert 0 < len(lost) < 30
-        assert set(served) == {wait.id for wait in waits} - lost
-        assert {wait.id for wait in await store.find(WaitFilter(limit=1000))} == set(served)
-        assert {wait.id for wait in await store.find_unreadable(WaitFilter())} == lost
-        by_id = {wait.id: wait for wait in waits}
-        for wait_id in lost:
-            assert await store.finish(ending(by_id[wait_id])) is None
-            with pytest.raises(Unreadable):
-                await store.get(wait_id)
-        progress = ending(by_id[served[0]]).progress
-        await store.save_progress([(WaitId(wait.id), progress) for wait in waits])
-        assert (await store.get(served[0])).progress == progress
-        answers = await asyncio.gather(
-            *(store.finish(ending(by_id[wait_id])) for wait_id in served), return_exceptions=True
-        )
-        stored = [answer for answer in answers if isinstance(answer, StoredOutcome)]
-        refused = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
-        assert len(stored) + len(refused) == len(served), "none is taken for stored that is not"
-        assert len(stored) >= len(served) - 3 * len(lost), "only rows beside the torn page are refused"
-        assert not store.failing
-        assert len(await due(store, limit=1000)) == len(stored)
-
-
-async def test_a_torn_page_of_deliveries_costs_the_deliveries_on_it_only(database: Path) -> None:
-    async with opened(database) as store:
-        waits = [await ended(store, sinks=[{**WEBHOOK, "headers": {"x": "y" * 300}}]) for _ in range(40)]
-    tear(database, pages_of(database, "deliveries")[0])
-    async with opened(database) as store:
-        items = await due(store)
-        assert 0 < len(items) < len(waits)
-        for wait in waits:
-            assert (await store.get(wait.id)).state == "success"
-        assert len(await store.find(WaitFilter())) == len(waits)
 
 
 def test_every_column_is_tried() -> None:
