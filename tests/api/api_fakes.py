@@ -195,6 +195,7 @@ class FakeHealth:
     draining: bool = False
     store_error: str = ""
     local_trouble: str = ""
+    warnings: Sequence[str] = ()
     refused_outcomes: int = 0
     loop_lag: float = 0.001
 

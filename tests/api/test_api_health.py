@@ -46,7 +46,9 @@ async def test_livez_answers_even_when_nothing_else_works(api: Api) -> None:
 async def test_readyz_says_why_the_daemon_is_not_ready(
     api: Api, name: str, value: object, reason: str
 ) -> None:
-    assert await api.get("/readyz") == {"status": "ready"}
+    assert await api.get("/readyz") == {"status": "ready", "warnings": []}
+    api.health.warnings = ["the connections file cannot be read"]
+    assert (await api.get("/readyz"))["warnings"] == ["the connections file cannot be read"]
     setattr(api.health, name, value)
     problem = await problem_of(await api.client.get("/readyz"), 503, "not-ready")
     assert reason in problem["detail"]

@@ -85,3 +85,18 @@ def test_an_invalid_secret_is_not_quoted(waitd: Run) -> None:
     done = waitd("config", "check", WAITD_DELIVERY_RETRY_DELAYS="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
     assert_fails(done, 2)
     assert "hunter3" not in done.stderr
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "FileNotFoundError"), ("a = 'http://h'\nb = ", "line 2")])
+def test_a_connections_file_that_cannot_be_read_is_an_error_at_once(
+    waitd: Run, tmp_path: Path, text: str | None, why: str
+) -> None:
+    file = tmp_path / "connections.toml"
+    if text is not None:
+        file.write_text(text)
+    settings = {"WAITD_CONNECTIONS_FILE": str(file), "WAITD_STATE_DIR": str(tmp_path)}
+    for command, code in ((("config", "check"), 2), (("serve", "--bind", "127.0.0.1:0"), 1)):
+        done = waitd(*command, **settings)
+        assert done.returncode == code, done
+        assert str(file) in done.stdout + done.stderr
+        assert why in done.stdout + done.stderr

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from lookup_metrics import count_lookups
 from manual_clock import ManualClock
+from structlog.testing import capture_logs
 
 from waitd.connections import cache as cache_module
 from waitd.connections.cache import CachedConnections, Resolver
@@ -256,3 +257,24 @@ async def test_an_unexpected_error_does_not_block_the_next_lookup(cached: Cached
     for _ in range(2):
         with pytest.raises(RuntimeError):
             await connections.get("a")
+
+
+async def test_ignored_extras_are_logged_once_for_each_version(
+    cached: Cached, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = ScriptedResolver(c="h")
+    extra = {"timeout": 5, "apikey": "planted"}
+
+    async def lookup(conn_id: str) -> Connection:
+        return Connection(conn_id, host="h", extra=dict(extra))
+
+    monkeypatch.setattr(resolver, "lookup", lookup)
+    connections = cached(resolver)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await connections.get("c")
+            clock.at += 61
+        extra["stream"] = True
+        await connections.get("c")
+    assert [[*line["extras"]] for line in logs] == [["timeout"], ["timeout", "stream"]]
+    assert "planted" not in str(logs)

@@ -1,9 +1,12 @@
 """Connections in a file and in a directory of secrets."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
+from structlog.testing import capture_logs
 
 from waitd.connections.directory import DirectoryResolver
 from waitd.connections.file import FileResolver
@@ -68,6 +71,60 @@ async def test_an_unreadable_file_is_unavailable_and_not_quoted(tmp_path: Path, 
         await FileResolver(file).lookup("api")
     assert "planted" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+EXPORTED = {
+    "api": {
+        "conn_type": "http", "description": None, "login": "u", "password": "p", "host": "h", "port": 80, "schema": "",
+        "extra": '{"apikey": "K"}',
+    },
+    "bare": {"conn_id": "bare", "conn_type": "aws", "login": None, "extra": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("c.json", json.dumps(EXPORTED)), ("c.yaml", yaml.safe_dump(EXPORTED))]
+)
+async def test_what_airflow_exports_is_taken_as_it_is(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    resolver = FileResolver(tmp_path / name)
+    api, bare = await resolver.lookup("api"), await resolver.lookup("bare")
+    assert (api.login, api.port, api.extra) == ("u", 80, {"apikey": "K"})
+    assert (bare.conn_type, bare.login, bare.extra) == ("aws", None, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("c.toml", 'a = "http://h"\nplanted\n', "line 2 is not valid TOML"),
+        ("c.toml", 'a = "planted', "line 1 is not valid TOML"),
+        ("c.yaml", "a: http://h\n\nb: {planted\n", "line [34] is not valid YAML"),
+        ("c.yaml", "a: http://h\nb: planted\0", "line 2 is not valid YAML"),
+        ("c.json", '{\n"a": "http://h",\nplanted}', "line 3 is not valid JSON"),
+    ],
+)
+async def test_the_line_of_a_mistake_is_named(tmp_path: Path, name: str, text: str, why: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConnectionUnavailable, match=f"{name} cannot be read: .*({why})") as refused:
+        await FileResolver(tmp_path / name).load()
+    assert "planted" not in str(refused.value)
+
+
+async def test_a_file_that_breaks_later_leaves_the_last_good_one(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('api = "http://one"')
+    resolver = FileResolver(file)
+    assert (await resolver.lookup("api")).host == "one"
+    file.write_text('api = "http://two')
+    with capture_logs() as logs:
+        assert [(await resolver.lookup("api")).host for _ in range(2)] == ["one", "one"]
+    assert [line["event"] for line in logs] == ["connections_file_unreadable"]
+    assert "c.toml" in resolver.trouble
+    file.unlink()
+    assert (await resolver.lookup("api")).host == "one"
+    file.write_text('api = "http://three"')
+    assert (await resolver.lookup("api")).host == "three"
+    assert resolver.trouble == ""
 
 
 async def test_a_missing_file_is_unavailable(tmp_path: Path) -> None:

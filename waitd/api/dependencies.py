@@ -1,7 +1,7 @@
 """What the API uses of the daemon, as plain values and Protocols."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +39,10 @@ class Health(Protocol):
     @property
     def local_trouble(self) -> str:
         """What the daemon or its machine lacks now, in words without secrets; "" if nothing."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the operator should mend although the daemon is ready, in words without secrets."""
 
     @property
     def refused_outcomes(self) -> int:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from waitd import __version__
 from waitd.app.connections import open_connections, open_egress
 from waitd.app.presets import open_presets
+from waitd.connections.authorizer import AuthorizedConnections
 from waitd.connections.inspector import ConnectionInspector
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import EgressGuard
-from waitd.ports import Connections, Jobs, Probe, Sink
+from waitd.ports import Jobs, Probe, Sink
 from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.optional import optional_probes
@@ -41,7 +42,7 @@ class Adapters(NamedTuple):
 
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
-    connections: Connections
+    connections: AuthorizedConnections
     inspector: ConnectionInspector
     egress: EgressGuard
     airflow: AirflowApis

@@ -129,7 +129,11 @@ async def _environment(*_: object) -> Resolver | None:
 
 
 async def _file(settings: Settings, *_: object) -> Resolver | None:
-    return FileResolver(settings.connections_file) if settings.connections_file else None
+    if settings.connections_file is None:
+        return None
+    resolver = FileResolver(settings.connections_file)
+    await resolver.load()
+    return resolver
 
 
 async def _directory(settings: Settings, *_: object) -> Resolver | None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 
 import anyio
 import structlog
@@ -31,6 +32,7 @@ class Daemon:
         self.draining = False
         self._settings = settings
         self._egress = adapters.egress
+        self._connections = adapters.connections
         self._keyring = guard.keyring
         self.application = build_application(
             ApiDependencies(
@@ -69,6 +71,11 @@ class Daemon:
     def local_trouble(self) -> str:
         """What is wrong with the daemon or its machine now; empty if nothing is."""
         return self.engine.troubles.current
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the operator should mend although the daemon is ready."""
+        return self._connections.warnings
 
     @property
     def refused_outcomes(self) -> int:

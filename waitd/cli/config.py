@@ -1,5 +1,6 @@
 """`waitd config check`: validate the settings and print the effective ones."""
 
+import asyncio
 import os
 import tomllib
 from collections.abc import Mapping
@@ -26,11 +27,11 @@ def check(config: Config = None, as_json: Json = False) -> None:
     """Validate the settings and print the effective ones, with secrets masked. SOURCE tells where
     each comes from: default, file or environment.
 
-    The exit code is 2 if a setting is invalid, or if a WAITD_* variable is not a setting. Each
-    mistake is printed.
+    The exit code is 2 if a setting is invalid, if a WAITD_* variable is not a setting, or if the
+    connections_file cannot be read. Each mistake is printed.
     """
     settings = load_settings(config)
-    mistakes = unknown_variables(settings, os.environ)
+    mistakes = [*unknown_variables(settings, os.environ), *_connections_file_mistakes(settings)]
     for mistake in mistakes:
         print_error(mistake)
     effective = {
@@ -92,6 +93,20 @@ def unknown_variables(settings: "Settings", environment: Mapping[str, str]) -> l
             close = get_close_matches(upper, known, 1)
             mistakes.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
     return mistakes
+
+
+def _connections_file_mistakes(settings: "Settings") -> list[str]:
+    """Why the file of connections cannot be read, if there is one."""
+    from waitd.connections.file import FileResolver
+    from waitd.core.errors import ConnectionUnavailable
+
+    if settings.connections_file is None:
+        return []
+    try:
+        asyncio.run(FileResolver(settings.connections_file).load())
+    except ConnectionUnavailable as error:
+        return [f"{error}."]
+    return []
 
 
 def _render_settings(effective: Mapping[str, Mapping[str, Any]]) -> "Table":

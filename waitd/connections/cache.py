@@ -85,6 +85,11 @@ class CachedConnections:
         cached = self._cache.get(conn_id)
         return cached.connection if cached is not None and self._now() < cached.fresh_until else None
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What to mend although connections are found, in words without secrets."""
+        return [trouble for each in self._resolvers if (trouble := getattr(each, "trouble", ""))]
+
     async def get(self, conn_id: str) -> Connection:
         """The connection, looked up unless the cache is fresh; stale where no resolver can answer.
 

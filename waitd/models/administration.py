@@ -171,3 +171,4 @@ class ReadinessView(BaseModel):
     """The answer of `GET /readyz`."""
 
     status: Literal["ready"]
+    warnings: list[str] = Field(description="What to mend although the daemon is ready.")

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         description="Where connections are resolved, in this order; a source that is not configured is skipped.",
     )
     connections_file: Path | None = Field(
-        None, description="A TOML or YAML file of connections; read again when it changes."
+        None, description="A TOML, YAML or JSON file of connections; read again when it changes."
     )
     connections_directory: Path | None = Field(
         None, description="A directory with one file per conn_id, such as a mounted Kubernetes secret."

@@ -40,7 +40,7 @@ def parse(params: dict[str, Any], namespace: str = "default", known: Connection 
         ({"endpoint": "http://h:99999/"}, "/endpoint", ""),
         ({"endpoint": "ftp://h/"}, "/endpoint", ""),
         *(({"endpoint": bad} | BY_CONN, "/endpoint", "") for bad in ("@evil", "//evil", "/\\evil", "\\\\evil", "/..", "/a/../b", "/%2e%2E/b", "/..;/b", "/a b", "/\tb", "/a\x00", "file:///etc/passwd")),
-        (URL | {"http_conn_id": ""}, "/http_conn_id", ""),
+        ({"endpoint": "/x", "http_conn_id": ""}, "/endpoint", "http_conn_id"),
         (URL | {"http_conn_id": "a\nb"}, "/http_conn_id", ""),
         (URL | {"http_conn_id": 5}, "/http_conn_id", "string"),
         (URL | {"method": "get"}, "/method", "GET"),
@@ -183,3 +183,9 @@ def test_a_target_is_small() -> None:
 
 def test_only_characters_that_are_not_ascii_are_percent_encoded() -> None:
     assert parse({"endpoint": "/ä/%2F?q=ü", **BY_CONN}).endpoint == "/%C3%A4/%2F?q=%C3%BC"
+
+
+def test_an_empty_conn_id_means_none() -> None:
+    target = parse_target(URL | {"http_conn_id": ""}, namespace="default", secret_headers=(), known=None)
+    assert target.conn_id is None
+    assert target.key == parse_target(URL, namespace="default", secret_headers=(), known=None).key

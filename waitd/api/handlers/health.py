@@ -35,7 +35,7 @@ class HealthHandlers:
         """200 if waits are accepted and stored; 503 with every reason why not."""
         if reasons := _not_ready(self._dependencies.health):
             raise refusal("not-ready", "; ".join(reasons))
-        return json_response({"status": "ready"})
+        return json_response({"status": "ready", "warnings": [*self._dependencies.health.warnings]})
 
     @property
     def metrics_role(self) -> Role | None:

@@ -28,6 +28,7 @@ class NamespacePolicy:
             if (
                 name.endswith(_CONN_ID)
                 and isinstance(value, str)
+                and value  # an empty one means none
                 and not self._rules.allows_connection(value)
             ):
                 yield self._problem(path + pointer([name]), f"the connection {value!r}", "conn_ids")

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 from msgspec import Struct
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url
 from waitd.core.errors import InvalidInput, Problem
@@ -46,7 +46,7 @@ class HttpParams(Strict):
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
         default="", description="A path below the connection's base URL, or an absolute URL."
     )
-    http_conn_id: str | None = Field(
+    http_conn_id: Annotated[str | None, BeforeValidator(lambda conn_id: conn_id or None)] = Field(
         default=None, description="The connection that knows address and credentials."
     )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(

@@ -162,7 +162,7 @@ def _own_problems(submit: HttpSubmit, secret_headers: Sequence[str]) -> Iterator
 def _poke_problems(params: Mapping[str, Any], call: Mapping[str, Any], check: CheckCall) -> Iterator[Problem]:
     """Yields what is wrong with the wait's `params`, with sample values for placeholders."""
     origin = check(with_sample_values(call)).origin
-    location = "/1" if params.get("http_conn_id") is not None else f"{origin}/1"
+    location = "/1" if params.get("http_conn_id") else f"{origin}/1"
     yield from check_call(
         "/params", params, lambda _: check(with_sample_values(params, location)), handle=True
     )
