@@ -117,18 +117,14 @@ def http_verdict(  # noqa: PLR0911 - one return per row of the table
         return _pending(status, evaluation.message, evaluation.note)
     if status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return _retryable(status, facts.retry_after)
-    if status == 401 or (status == 403 and facts.retry_after is None):
-        return _unauthorized(status, evaluation.message)
     if facts.redirect_origin is not None:
         return _redirected(facts.redirect_origin)
     if facts.redirect_loop:
         return REDIRECT_LOOP
     if 300 <= status <= 399:
         return _retryable(status, None)
-    if status == 403:  # a rate limit, since it says when to ask again
-        return _retryable(status, facts.retry_after)
     if 400 <= status <= 499:
-        return _refused(status, evaluation.message)
+        return _client_error(status, facts.retry_after, evaluation.message)
     return _pending(status, evaluation.message, evaluation.note)
 
 
@@ -162,6 +158,14 @@ def _pending(status: int, message: str | None, note: str) -> Pending:
 @lru_cache(maxsize=1024)
 def _retryable(status: int, retry_after: float | None) -> Unreachable:
     return Unreachable(f"http_{status}", status_phrase(status), retry_after)
+
+
+def _client_error(
+    status: int, retry_after: float | None, message: str | None
+) -> Verdict | CredentialsRefused:
+    if status == 403 and retry_after is not None:  # a rate limit
+        return _retryable(status, retry_after)
+    return _unauthorized(status, message) if status in {401, 403} else _refused(status, message)
 
 
 @lru_cache(maxsize=1024)
