@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -12,6 +12,7 @@ import orjson
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from fakes import FakeConnections
+from open_connection import open_connection
 
 from waitd.api import ApiDependencies, ApiRunner
 from waitd.api.problems import PROBLEM_KINDS
@@ -338,16 +339,9 @@ async def pointers_of(response: ClientResponse) -> list[str]:
     return [error["pointer"] for error in (await problem_of(response, 422, "invalid-input"))["errors"]]
 
 
-@asynccontextmanager
-async def connected(api: Api, **options: Any) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+def connected(api: Api, **options: Any) -> AbstractAsyncContextManager[tuple[StreamReader, StreamWriter]]:
     """Opens a connection to the API, for requests that no HTTP client sends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port, **options)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+    return open_connection(api.client.port, **options)
 
 
 async def raw(api: Api, request: bytes) -> bytes:

@@ -4,8 +4,8 @@ import asyncio
 import re
 import resource
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ import orjson
 import psutil
 import pytest
 from daemon import Daemon, daemon, submit
+from open_connection import open_connection
 from preset_waits import get
 
 pytestmark = pytest.mark.slow
@@ -25,21 +26,9 @@ WAIT = {"kind": "http", "params": {"endpoint": "http://127.0.0.1:9/never"}, "pok
 PROMPT = 8.0
 
 
-@asynccontextmanager
-async def connected(waitd: Daemon) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    address = urlsplit(waitd.url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
 async def send_parts(waitd: Daemon, *parts: bytes, pause: float = 0.0, forever: bytes = b"") -> list[bytes]:
     """Sends `parts` with pauses, then `forever` repeatedly. Returns the answers at the end."""
-    async with connected(waitd) as (reader, writer):
+    async with open_connection(urlsplit(waitd.url).port) as (reader, writer):
 
         async def send() -> None:
             with suppress(ConnectionError):

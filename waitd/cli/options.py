@@ -21,6 +21,9 @@ Labels = Annotated[
         "--label", help="Only waits with this label. Repeat it to require several.", metavar="NAME=VALUE"
     ),
 ]
+Kind = Annotated[
+    str | None, typer.Option("--kind", help="Only waits of this kind, e.g. http.", metavar="KIND")
+]
 Config = Annotated[
     Path | None,
     typer.Option(

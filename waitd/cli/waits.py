@@ -8,7 +8,17 @@ import typer
 from waitd.cli.completion import complete_id, complete_state
 from waitd.cli.console import ExitCode, describe_refusal, print_error, print_json, print_line, stdout_console
 from waitd.cli.daemon_calls import call_daemon
-from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, examples, help_text, parse_labels
+from waitd.cli.options import (
+    DEFAULT_URL,
+    Json,
+    Kind,
+    Labels,
+    Url,
+    check_wait_id,
+    examples,
+    help_text,
+    parse_labels,
+)
 
 if TYPE_CHECKING:
     from waitd.client import Client
@@ -28,9 +38,7 @@ def list_waits(
             autocompletion=complete_state,
         ),
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Only waits of this kind, e.g. http.", metavar="KIND")
-    ] = None,
+    kind: Kind = None,
     label: Labels = None,
     limit: Annotated[int, typer.Option(min=1, help="The maximum number of waits.")] = 50,
     as_json: Json = False,

@@ -13,7 +13,17 @@ import typer
 from waitd.cli.completion import complete_id, complete_state
 from waitd.cli.console import ExitCode, fail, print_error, print_json_text, stderr_console, stdout_console
 from waitd.cli.daemon_calls import call_daemon
-from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, examples, help_text, parse_labels
+from waitd.cli.options import (
+    DEFAULT_URL,
+    Json,
+    Kind,
+    Labels,
+    Url,
+    check_wait_id,
+    examples,
+    help_text,
+    parse_labels,
+)
 from waitd.cli.outcomes import RECONNECT_SECONDS, outcome_exit_code, wait_for_outcomes
 
 if TYPE_CHECKING:
@@ -44,9 +54,7 @@ def watch(
             autocompletion=complete_state,
         ),
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Only waits of this kind, e.g. http.", metavar="KIND")
-    ] = None,
+    kind: Kind = None,
     label: Labels = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

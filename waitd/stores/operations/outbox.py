@@ -83,17 +83,17 @@ def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> N
     """Inserts deliveries into the outbox."""
     rows = [
         (
-            d.id,
-            d.wait_id,
-            d.namespace,
-            encode_sink(d.sink),
+            delivery.id,
+            delivery.wait_id,
+            delivery.namespace,
+            encode_sink(delivery.sink),
             destination,
-            d.state,
-            d.attempts,
-            d.created_at,
-            d.next_attempt_at,
+            delivery.state,
+            delivery.attempts,
+            delivery.created_at,
+            delivery.next_attempt_at,
         )
-        for d, destination in new
+        for delivery, destination in new
     ]
     bulk.defer(transaction.connection, _INSERT, rows)
 
