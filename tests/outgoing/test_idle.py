@@ -18,7 +18,7 @@ class Connection:
     def close_idle(self, *, abort: bool) -> None:
         del abort
         self.owner.connections.remove(self)
-        self.owner.all_idle.used -= self.owner.share
+        self.owner.all_idle.add(-self.owner.share)
 
 
 @dataclass(eq=False)
@@ -32,8 +32,8 @@ class Owner:
 
     def add(self, idle_since: float) -> None:
         self.connections.append(Connection(self, idle_since))
-        self.all_idle.used += self.share
-        if self.all_idle.used > self.all_idle.limit:
+        self.all_idle.add(self.share)
+        if self.all_idle.exceeded:
             self.all_idle.trim()
 
 

@@ -30,25 +30,32 @@ class IdleOwner(Protocol):
 
 
 class IdleConnections:
-    """The idle connections of all pools, of which the least recently used are closed first.
+    """The connections of all pools, of whose idle ones the least recently used are closed first.
 
     Attributes:
-        used: the sum of the shares of the idle connections, in bytes; the pools keep it.
-        limit: call `trim` when `used` exceeds it.
+        exceeded: whether to call `trim` as soon as a connection is idle.
         max_connections: the most connections.
     """
 
     def __init__(self, max_connections: int = MAX_CONNECTIONS, max_memory: int = MAX_MEMORY) -> None:
         """Sets the limits; `max_memory` is in bytes."""
-        self.used, self.max_connections = 0, max_connections
-        self.limit = max_memory
+        self.exceeded, self.max_connections = False, max_connections
+        self._used, self._max_memory = 0, max_memory
         # One number bounds both: a connection counts as at least its part of the memory.
         self._least = max_memory // max_connections if max_connections else max_memory + 1
         self._owners: set[IdleOwner] = set()
 
     def share(self, *, tls: bool) -> int:
-        """What a connection adds to `used`."""
+        """What a connection counts."""
         return max(self._least, _TLS_BYTES if tls else _PLAIN_BYTES)
+
+    def add(self, share: int) -> None:
+        """Counts a connection that opens, or with a negative share, one that closes.
+
+        Those in use count as well: they will be idle, and no poke has to count.
+        """
+        self._used += share
+        self.exceeded = self._used > self._max_memory
 
     def add_owner(self, owner: IdleOwner) -> None:
         """Registers a pool."""

@@ -229,7 +229,7 @@ class Settings(BaseSettings):
     max_idle_connections: int = Field(
         2048,
         ge=0,
-        description="The most idle connections to targets that are kept; a further one closes the least recently used.",
+        description="The most connections to targets that are kept open; a further one closes the least recently used idle one.",
     )
     max_idle_memory: int = Field(
         134_217_728,

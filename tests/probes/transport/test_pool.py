@@ -157,22 +157,26 @@ async def test_the_least_recently_used_of_all_pools_is_closed_first() -> None:
 
 
 async def test_a_connection_that_the_server_closed_does_not_count_as_idle() -> None:
-    idle = IdleConnections()
-    async with server_and_pool(answer(b"one"), all_idle=idle) as (server, pool):
-        assert await body(pool, server.url) == b"one"
-        assert idle.used > 0
-        server.connections[0].close()
+    idle = IdleConnections(max_connections=1)
+    async with (
+        server_and_pool(answer(b"one"), all_idle=idle) as (first, pool),
+        server_and_pool(answer(b"two"), answer(b"three"), all_idle=idle) as (second, _),
+    ):
+        assert await body(pool, first.url) == b"one"
+        first.connections[0].close()
         async with asyncio.timeout(10):
-            while idle.used:  # noqa: ASYNC110 - the pool tells nobody
+            while list(pool.idle_connections()):  # noqa: ASYNC110 - the pool tells nobody
                 await asyncio.sleep(0.001)
-        assert list(pool.idle_connections()) == []
+        assert not idle.trim()
+        assert [await body(pool, second.url) for _ in range(2)] == [b"two", b"three"]
+        assert len(second.connections) == 1, "the closed one counts no more"
 
 
 async def test_descriptors_that_run_out_close_idle_connections() -> None:
     full = [False]
 
     def make_socket(info: Any) -> socket.socket:
-        if full[0] and idle.used:
+        if full[0] and list(pool.idle_connections()):
             raise OSError(errno.EMFILE, "too many open files")
         return socket.socket(*info[:3])
 

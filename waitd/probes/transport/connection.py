@@ -7,6 +7,7 @@ aiohttp's connector; `pool` opens connections and reuses them.
 import asyncio
 import math
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 import aiohttp
@@ -21,8 +22,6 @@ from waitd.probes.transport.response import Http1Response, OnResponse
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
 #: take 2 ms.
 _PIECE = 32 * 1024
-#: `keep_alive` of a connection without a response.
-_UNKNOWN = -1.0
 _TIMEOUT = re.compile(rb"\btimeout=(\d{1,9})\b", re.IGNORECASE)
 #: An idle connection is closed this much earlier than the server would, in seconds: that is noticed
 #: up to a second late, and a request takes a moment to get there.
@@ -59,8 +58,8 @@ class ConnectionOwner(Protocol):
     def add_idle(self, connection: "Http1Connection") -> None:
         """The connection can send another request."""
 
-    def remove_idle(self, connection: "Http1Connection") -> None:
-        """The connection is closed, and may have been idle."""
+    def remove(self, connection: "Http1Connection") -> None:
+        """The connection is closing or closed; more than one call does no harm."""
 
     def on_keep_alive(self) -> None:
         """The server said for how long it keeps this connection."""
@@ -75,7 +74,7 @@ class Http1Connection(asyncio.Protocol):
         lost: whether no other request may be sent on it.
     """
 
-    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_response", "_owner", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "keep_alive", "lost")  # fmt: skip
+    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_owner", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "keep_alive", "lost")  # fmt: skip
 
     def __init__(
         self,
@@ -104,7 +103,9 @@ class Http1Connection(asyncio.Protocol):
         self.lost = self._paused = self._interim = self._has_head = self._written = False
         self._response: Http1Response | None = None
         self._on_response: OnResponse | None = None
-        self.idle_since, self.keep_alive = 0.0, _UNKNOWN
+        self.idle_since, self.keep_alive = 0.0, math.inf
+        #: It is replaced at its first call, so that no later one looks for the header.
+        self._on_idle: Callable[[Http1Connection], None] = Http1Connection._first_idle
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._received = self._interims = 0
@@ -150,7 +151,7 @@ class Http1Connection(asyncio.Protocol):
 
     def close_idle(self, *, abort: bool = False) -> None:
         """Closes the idle connection; see `IdleConnection`."""
-        self._owner.remove_idle(self)
+        self._owner.remove(self)
         self.close()
         if abort:
             self._transport.abort()
@@ -223,7 +224,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the response or the request in progress."""
         self.close()
-        self._owner.remove_idle(self)
+        self._owner.remove(self)
         self._handler.connection_lost(exc)
         del self._parser  # it refers to this object: a reference cycle
         response = self._response
@@ -301,13 +302,18 @@ class Http1Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         if reusable and response.status != 101:
-            if self.keep_alive < 0:
-                self.keep_alive = _keep_alive(response)
-                if self.keep_alive < math.inf:
-                    self._owner.on_keep_alive()
-            self._owner.add_idle(self)
+            self._on_idle(self)
         else:
             self.close()
+
+    def _first_idle(self) -> None:
+        """The first response may say for how long the server keeps the connection."""
+        self._on_idle = self._owner.add_idle
+        if self._response is not None:
+            self.keep_alive = _keep_alive(self._response)
+        if self.keep_alive < math.inf:
+            self._owner.on_keep_alive()
+        self._owner.add_idle(self)
 
 
 def _keep_alive(response: Http1Response) -> float:

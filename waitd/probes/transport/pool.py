@@ -66,6 +66,7 @@ class Route:
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
         #: The most recently used connection comes last.
         self.idle: list[Http1Connection] = []
+        self._open: set[Http1Connection] = set()
         self._all_idle = pool.all_idle
         self._share = pool.all_idle.share(tls=self.is_ssl())
         #: Whether the pool still has this route; if not, its connections are closed after use.
@@ -79,7 +80,6 @@ class Route:
         """Takes the most recently used idle connection; None when there is none."""
         while self.idle:
             connection = self.idle.pop()
-            self._all_idle.used -= self._share
             if not connection.lost:
                 return connection
         return None
@@ -91,16 +91,21 @@ class Route:
             return
         connection.idle_since = self._time()
         self.idle.append(connection)
-        all_idle = self._all_idle
-        all_idle.used += self._share
-        if all_idle.used > all_idle.limit:
-            all_idle.trim()
+        if self._all_idle.exceeded:
+            self._all_idle.trim()
 
-    def remove_idle(self, connection: Http1Connection) -> None:
-        """Forgets a connection that is closing, if it is idle."""
-        if connection in self.idle:
-            self.idle.remove(connection)
-            self._all_idle.used -= self._share
+    def add(self, connection: Http1Connection) -> None:
+        """Counts a new connection."""
+        self._open.add(connection)
+        self._all_idle.add(self._share)
+
+    def remove(self, connection: Http1Connection) -> None:
+        """Forgets a connection that is closing or closed."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self._all_idle.add(-self._share)
+            if connection in self.idle:
+                self.idle.remove(connection)
 
     def on_keep_alive(self) -> None:
         """A server said for how long it keeps a connection."""
@@ -200,7 +205,9 @@ class ConnectionPool:
             for _ in range(2):  # the loop closes them in its next turn
                 await asyncio.sleep(0)
             connection = await self._connector.connect(request, [], _NO_TIMEOUT)
-        return Http1Connection(connection, route, self._coalescer)
+        made = Http1Connection(connection, route, self._coalescer)
+        route.add(made)
+        return made
 
     def _lines_of(self, headers: Mapping[str, str]) -> str:
         if type(headers) is not PreparedHeaders:
