@@ -28,7 +28,7 @@ SERVERS: Mapping[str, str] = {
     "1.3 full": "ssl_protocols TLSv1.3;" + _NO_SESSIONS + _CLOSING,
     "1.3 resumed": "ssl_protocols TLSv1.3;" + _CLOSING,
 }
-_CONFIG = """daemon off; pid {folder}/pid; user root; error_log {folder}/error; worker_rlimit_nofile 30000;
+_CONFIG = """daemon off; master_process off; pid {folder}/pid; user root; error_log {folder}/error; worker_rlimit_nofile 30000;
 events {{ worker_connections 10000; }}
 http {{
   access_log off; log_format reused '$ssl_session_reused'; keepalive_timeout 75s; keepalive_requests 100000000;
