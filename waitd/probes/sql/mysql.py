@@ -8,6 +8,9 @@ from typing import Any
 import aiomysql
 from pymysql.constants import CLIENT
 
+#: The command that resets a session, of MySQL 5.7 and MariaDB 10.2; pymysql has no name for it.
+_COM_RESET_CONNECTION = 0x1F
+
 
 class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no types
     """Does not announce `CLIENT_MULTI_STATEMENTS`, so the server refuses a second statement.
@@ -18,6 +21,11 @@ class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # a
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
+
+    async def reset(self) -> None:
+        """Makes the session as it is after the login: its variables, tables, locks, transaction."""
+        await self._execute_command(_COM_RESET_CONNECTION, "")
+        await self._read_ok_packet()
 
 
 async def connect(**kwargs: Any) -> SingleStatementConnection:

@@ -2,8 +2,8 @@
 
 The database itself checks that the statement is a single SELECT; its text is never parsed here.
 PostgreSQL declares a cursor for it by its extended protocol, and MySQL first takes it as a subquery
-on a connection without `CLIENT_MULTI_STATEMENTS`. A connection on which anything went wrong is
-closed.
+on a connection without `CLIENT_MULTI_STATEMENTS`. A session is reset after each query, because the
+next may be another caller's. A connection on which anything went wrong is closed.
 """
 
 import asyncio
@@ -64,6 +64,7 @@ class DatabasePools:
             result, clean = await _SELECT[endpoint.dialect](conn, query, max_rows)
             if clean:
                 await conn.rollback()
+                clean = await _reset(driver_connection)
         except BaseException as error:
             clean = False
             if limit is not None and limit.exceeded and isinstance(error, Exception):
@@ -112,6 +113,15 @@ async def _discard(conn: AsyncConnection, driver_connection: Any) -> None:
     await conn.invalidate()
 
 
+async def _reset(driver_connection: Any) -> bool:
+    """Resets a session, whose variables and locks outlive a transaction. Whether it could."""
+    try:
+        await driver_connection.reset()
+    except Exception:  # noqa: BLE001 - an old server or a proxy cannot; the connection is not used again
+        return False
+    return True
+
+
 async def _select_postgres(conn: AsyncConnection, query: Query, max_rows: int) -> tuple[QueryResult, bool]:
     await conn.execution_options(postgresql_readonly=True)
     limit = text("SELECT set_config('statement_timeout', :milliseconds, true)")
@@ -124,7 +134,6 @@ async def _select_postgres(conn: AsyncConnection, query: Query, max_rows: int) -
     records = await driver_connection.fetch(f"FETCH FORWARD {max_rows + 1} FROM waitd")
     columns = list(records[0].keys()) if records else []
     rows = QueryResult(columns, [tuple(record) for record in records])
-    await conn.exec_driver_sql("SELECT pg_advisory_unlock_all()")  # such locks outlive a transaction
     return rows, True
 
 
@@ -135,16 +144,15 @@ async def _select_mysql(conn: AsyncConnection, query: Query, max_rows: int) -> t
         if getattr(conn.dialect, "is_mariadb", False)
         else f"max_execution_time = {max(int(seconds * 1000), 1)}"
     )
-    await conn.exec_driver_sql(f"SET SESSION {limit}, SESSION sql_select_limit = {max_rows + 1}")
+    # After a reset, a session has the server's character set and collation, not those of the login.
+    names = "NAMES utf8mb4 COLLATE utf8mb4_general_ci"
+    await conn.exec_driver_sql(f"SET {names}, SESSION {limit}, SESSION sql_select_limit = {max_rows + 1}")
     await conn.exec_driver_sql("START TRANSACTION READ ONLY")
     statement, parameters = _statement(query), dict(query.parameters)
     # Only a SELECT that writes nothing (no INTO OUTFILE either) can be a subquery.
     proof = text(f"SELECT 1 FROM DUAL WHERE EXISTS ({statement}\n) LIMIT 0")  # noqa: S608 - it is the user's own statement
     await conn.execute(proof, parameters)
-    rows, complete = await _fetch(conn, statement, parameters, max_rows)
-    if complete:
-        await conn.exec_driver_sql("DO RELEASE_ALL_LOCKS()")  # such locks outlive a transaction
-    return rows, complete
+    return await _fetch(conn, statement, parameters, max_rows)
 
 
 async def _fetch(
