@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 import pytest
+from fakes import FakeConnections
 from job_api import BY_CONNECTION, DONE, job_api
 from raw_server import Script, answer, poke, probe, raw_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Success, Unreachable
+from waitd.probes.access.http import HttpAccessResolver
 
 pytestmark = pytest.mark.usefixtures("every_transport")
 
@@ -121,3 +123,10 @@ async def test_credentials_are_not_sent_to_an_absolute_endpoint_of_another_origi
         [verdict] = await poke(http, {"endpoint": f"{other.url}/x", "http_conn_id": "job_api"})
         assert isinstance(verdict, Unreachable)
         assert other.requests == []
+
+
+async def test_the_origin_of_a_connection_is_parsed_once() -> None:
+    resolver = HttpAccessResolver(FakeConnections(Connection("c", host="http://h.example:80")))
+    assert resolver.origin("c") == "http://h.example"
+    await resolver.get("c")
+    assert resolver.origin("c") is resolver.origin("c")

@@ -82,8 +82,11 @@ class HttpAccessResolver:
     def origin(self, conn_id: str) -> str:
         """Returns the connection's origin if it is cached, else `connection <conn_id>`."""
         connection = self._connections.cached_any(conn_id)
+        if connection is None:
+            return f"connection {conn_id}"
+        endpoint = self._cached_endpoint(connection)
         try:
-            return f"connection {conn_id}" if connection is None else str(parse_origin(connection.base_url()))
+            return str(parse_origin(connection.base_url())) if endpoint is None else endpoint.origin
         except ValueError:
             return f"connection {conn_id}"
 
