@@ -46,5 +46,5 @@ async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatc
 
 async def test_the_page_says_how_every_preset_was_tested() -> None:
     for preset in built_in_presets().values():
-        assert preset.file.pace.not_found_grace in {0, 60}
+        assert preset.file.pace.not_found_grace == 300
         assert preset.file.tested in TEXT

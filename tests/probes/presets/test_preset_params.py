@@ -22,10 +22,12 @@ BAD = [
     ("airbyte.job", {"job_id": True}, "/job_id", "valid integer"),
     ("airbyte.job", {"job_id": -1}, "/job_id", "greater than or equal to 0"),
     ("airbyte.job", {"job_id": 2**63}, "/job_id", "less than"),
-    ("airbyte.job", {"job_id": 1, "jobid": 1}, "/jobid", "unknown field; known are: airbyte_conn_id, job_id, request_timeout"),
+    ("airbyte.job", {"job_id": 1, "jobid": 1}, "/jobid", "unknown field; known are: airbyte_conn_id, job_id, not_found_grace, request_timeout"),
     ("airbyte.job", {"job_id": 1, "airbyte_conn_id": "a b"}, "/airbyte_conn_id", "up to 250 letters"),
     ("airbyte.job", {"job_id": 1, "airbyte_conn_id": None}, "/airbyte_conn_id", "valid string"),
     ("spark.standalone", {"submission_id": "x"}, "/spark_conn_id", "Field required"),
+    ("airbyte.job", {"job_id": 1, "not_found_grace": -1}, "/not_found_grace", "greater than or equal to 0"),
+    ("airbyte.job", {"job_id": 1, "not_found_grace": 86_401}, "/not_found_grace", "less than or equal to 86400"),
     ("airbyte.job", {"job_id": 1, "request_timeout": 0}, "/request_timeout", "greater than 0"),
     ("bigquery.job", {"project_id": "p", "job_id": "a/b"}, "/job_id", "pattern"),
     ("bigquery.job", {"project_id": "", "job_id": "a"}, "/project_id", "at least 1 character"),
@@ -117,29 +119,59 @@ async def test_each_kind_has_its_pace() -> None:
 # ---------------------------------------------------------------- not found
 
 
-async def test_a_missing_job_fails_its_wait_after_a_grace_period() -> None:
+@pytest.mark.parametrize(("params", "grace"), [({}, 300), ({"not_found_grace": 20}, 20)])
+async def test_a_missing_job_fails_its_wait_after_a_grace_period(params: dict[str, Any], grace: int) -> None:
+    params = {"job_id": 42, **params}
     async with (
         raw_server([answer(404, b'{"detail": "Could not find a resource"}')]) as server,
         kinds(Connection("airbyte_default", host=server.url)) as probes,
     ):
-        first = await probes.poke("airbyte.job", {"job_id": 42})
+        first = await probes.poke("airbyte.job", params)
         assert first == Pending("not_found", "Not found: Could not find a resource")
         progress = record_verdict(EMPTY_PROGRESS, first, probes.now)
-        probes.now += 59
-        assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, progress), Pending)
+        probes.now += grace - 1
+        assert isinstance(await probes.poke("airbyte.job", params, progress), Pending)
         probes.now += 1
-        last = await probes.poke("airbyte.job", {"job_id": 42}, progress)
+        last = await probes.poke("airbyte.job", params, progress)
         assert isinstance(last, Failure)
         assert (last.reason, last.silenceable) == ("not_found", True)
         # After another verdict the grace period begins again.
         running = record_verdict(progress, Pending("running", "The state is running."), probes.now)
-        assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, running), Pending)
+        assert isinstance(await probes.poke("airbyte.job", params, running), Pending)
 
 
 async def test_a_missing_job_without_a_grace_period_fails_at_once() -> None:
     async with raw_server([answer(404)]) as server, kinds(Connection("api", host=server.url)) as probes:
-        verdict = await probes.poke("http.async202", {"http_conn_id": "api", "endpoint": "/1"})
-        assert isinstance(verdict, Failure)
+        params = {"http_conn_id": "api", "endpoint": "/1", "not_found_grace": 0}
+        assert isinstance(await probes.poke("http.async202", params), Failure)
+
+
+async def test_a_message_that_always_differs_does_not_prolong_the_grace_period() -> None:
+    async with (
+        raw_server(lambda _head, n: [answer(404, b'{"detail": "No job (request %d)"}' % n)]) as server,
+        kinds(Connection("airbyte_default", host=server.url)) as probes,
+    ):
+        progress, verdicts = EMPTY_PROGRESS, []
+        for _ in range(3):
+            verdicts.append(await probes.poke("airbyte.job", {"job_id": 42}, progress))
+            progress = record_verdict(progress, verdicts[-1], probes.now)
+            probes.now += 150
+    assert [type(verdict) for verdict in verdicts] == [Pending, Pending, Failure]
+    assert [verdict.message[-2:] for verdict in verdicts] == ["1)", "1)", "3)"]
+
+
+async def test_waits_with_other_grace_periods_share_a_request() -> None:
+    async with (
+        raw_server([answer(404)]) as server,
+        kinds(Connection("airbyte_default", host=server.url)) as probes,
+    ):
+        probe = probes.probe("airbyte.job")
+        params = [{"job_id": 42, "not_found_grace": grace} for grace in (0, 60)]
+        targets = [probe.parse(each, namespace="default") for each in params]
+        verdicts = await probe.poke([Poked(target) for target in targets])
+    assert targets[0].key == targets[1].key
+    assert [type(verdict) for verdict in verdicts] == [Failure, Pending]
+    assert len(server.requests) == 1
 
 
 # ---------------------------------------------------------------- unknown states

@@ -13,7 +13,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.job_cancel import JobCancelled
 from waitd.core.waits.submission import SubmitAccepted, SubmitConflict, SubmitRejected, SubmitUncertain
 from waitd.core.waits.verdict import Failure, Pending, Success
-from waitd.core.waits.wait import WaitId
+from waitd.core.waits.wait import EMPTY_PROGRESS, WaitId, record_verdict
 from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.submit.placeholders import placeholder_names
 from waitd.probes.submit.plan import SubmitRequest
@@ -114,6 +114,26 @@ async def test_a_job_is_submitted_and_succeeds(server: Vendors, probes: Kinds, k
     assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
     verdicts = await probes.poke_repeatedly(kind, complete, len(job.states))
     assert [type(verdict) for verdict in verdicts] == [*[Pending] * (len(verdicts) - 1), Success]
+
+
+@pytest.mark.parametrize("kind", JOBS)
+async def test_a_submitted_job_may_be_missing_at_first(server: Vendors, probes: Kinds, kind: str) -> None:
+    params = JOBS[kind][0]
+    plan = parse(probes, kind)
+    answer = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(answer, SubmitAccepted)
+    complete = plan.params_with(params, answer.handle, WAIT)
+    hidden, server.jobs = server.jobs, []
+    progress = EMPTY_PROGRESS
+    for _ in range(4):
+        verdict = await probes.poke(kind, complete, progress)
+        assert isinstance(verdict, Pending)
+        progress = record_verdict(progress, verdict, probes.now)
+        probes.now += 30
+    server.jobs = hidden
+    assert isinstance(await probes.poke(kind, complete, progress), Pending)
+    verdicts = await probes.poke_repeatedly(kind, complete, len(hidden[0].states))
+    assert isinstance(verdicts[-1], Success)
 
 
 @pytest.mark.parametrize("kind", STARTED)

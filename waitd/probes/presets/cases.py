@@ -152,8 +152,7 @@ async def _run_case(case: PresetCase, vendor: _VendorServer, probe: PresetProbe,
     target = probe.parse({probe.preset.file.connection.param: "golden", **params}, namespace="default")
     [verdict] = await probe.poke([_Poked(target)])
     if verdict.reason == "not_found" and case.expected.get("verdict") == "failure":
-        grace = probe.preset.file.pace.not_found_grace
-        progress = record_verdict(EMPTY_PROGRESS, verdict, -grace)
+        progress = record_verdict(EMPTY_PROGRESS, verdict, -target.not_found_grace)
         [verdict] = await probe.poke([_Poked(target, progress)])
     failures = [*_differences(case.expected, verdict)]
     if case.request is not None and vendor.requested != case.request:

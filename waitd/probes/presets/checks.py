@@ -140,7 +140,7 @@ def _param_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     used = {name.removeprefix("+") for name in placeholders(templates)}
     expressions = " ".join(file.expressions())
     for name, table in file.params.items():
-        if name in {file.connection.param, "request_timeout", *COMMON}:
+        if name in {file.connection.param, "not_found_grace", "request_timeout", *COMMON}:
             yield PresetMistake(f"[params.{name}]", "every preset has this parameter")
         if name not in used and f"params.{name}" not in expressions:
             yield PresetMistake(f"[params.{name}]", "is never used")

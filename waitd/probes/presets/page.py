@@ -25,12 +25,13 @@ The following is true of all presets:
   counts the state, and it is logged once.
 - **An answer without a state decides nothing.** HTML with status 200, broken JSON or an unexpected
   shape is `malformed_answer`, and is retried with backoff.
-- **A missing job** fails its wait after a grace period (`not_found`; 60 s unless stated otherwise).
-  With `silent_fail` the wait goes on.
+- **A missing job** fails its wait after a grace period (`not_found`; 300 s unless stated otherwise).
+  `not_found_grace` changes the period, and with `silent_fail` the wait goes on.
 - 429, 5xx and the vendor's equivalents are retried. After a 401 or the vendor's equivalent,
   credentials are fetched again. Any other 4xx fails the wait, unless it has `silent_fail`.
-- Every preset also takes its `…_conn_id`, with Airflow's default name, and `request_timeout`. What
-  Airflow's connection does not say (the host, how credentials are sent) comes from the preset.
+- Every preset also takes its `…_conn_id`, with Airflow's default name, `not_found_grace` and
+  `request_timeout`. What Airflow's connection does not say (the host, how credentials are sent)
+  comes from the preset.
 - With `submit`, waitd submits the job and waits for it; `cancel_job_on: ["cancelled", "timeout"]`
   cancels the job when the wait ends so.
 

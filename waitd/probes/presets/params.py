@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, create_model
 from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import InvalidInput
 from waitd.models import RequestTimeout, Strict
-from waitd.probes.presets.schema import ConnectionTable, ParamTable
+from waitd.probes.presets.schema import ConnectionTable, ParamTable, PresetFile, Seconds
 from waitd.probes.submit.plan import SubmitParams
 
 #: The same as `waitd.core.connections.aws.is_region`, in pydantic's syntax.
@@ -22,8 +22,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Mapping[str, Any] = {"boolean": bool, "object": dict[str, Any], "array": list[Any]}
 
 
-def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, ParamTable]) -> type[Strict]:
+def params_model(file: PresetFile) -> type[Strict]:
     """Builds the model of a wait's `params`."""
+    connection, params = file.connection, file.params
     fields: dict[str, Any] = {connection.param: _connection_field(connection)}
     if connection.aws_service is not None:
         region = Annotated[str, StringConstraints(pattern=_REGION)]
@@ -32,8 +33,15 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
             Field(default=None, description="The region; default: the connection's."),
         )
     fields.update({name: _field(table, params) for name, table in params.items()})
+    fields["not_found_grace"] = (
+        Seconds,
+        Field(
+            default=file.pace.not_found_grace,
+            description="Seconds for which the job may be missing before the wait fails.",
+        ),
+    )
     fields["request_timeout"] = (RequestTimeout, 10.0)
-    return create_model(_model_name(kind, "Params"), __base__=Strict, **fields)
+    return create_model(_model_name(file.kind, "Params"), __base__=Strict, **fields)
 
 
 def submit_model(

@@ -27,10 +27,12 @@ class PresetTarget(HttpTarget, eq=False, gc=False):
     Attributes:
         account: the connection whose account the requests use; `aws_default` may be the
             environment's.
+        not_found_grace: how many seconds the job may be missing before the wait fails.
     """
 
     account: str | None
     may_be_absent: bool
+    not_found_grace: float
 
     @property
     def conn_id(self) -> str | None:
@@ -59,7 +61,7 @@ class Preset:
     @cached_property
     def params_model(self) -> type[Strict]:
         """The model of a wait's `params`."""
-        return params_model(self.file.kind, self.file.connection, self.file.params)
+        return params_model(self.file)
 
     @cached_property
     def submit_model(self) -> type[SubmitParams] | None:
@@ -105,6 +107,7 @@ class Preset:
             account=values[connection.param],
             # AWS credentials of the environment replace a missing `aws_default`.
             may_be_absent=connection.aws_service is not None and connection.param not in params,
+            not_found_grace=values["not_found_grace"],
         )
 
     def path(self, template: str, values: Mapping[str, Any]) -> str:

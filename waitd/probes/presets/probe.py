@@ -117,8 +117,8 @@ class PresetProbe(Probe):
     def _reconsider_one(self, wait: Pokeable, verdict: Verdict) -> Verdict:
         if verdict.reason == UNKNOWN_STATE:
             self._note_unknown(verdict.message)
-        elif isinstance(verdict, Failure) and verdict.reason == NOT_FOUND and self._is_in_grace(wait):
-            return Pending(NOT_FOUND, verdict.message)
+        elif verdict.reason == NOT_FOUND and isinstance(verdict, Failure):
+            return self._allow_missing(wait, verdict)
         return verdict
 
     def _note_unknown(self, message: str) -> None:
@@ -127,10 +127,18 @@ class PresetProbe(Probe):
             self._logged.add(message)
             log.warning("unknown_state", kind=self.preset.file.kind, message=message)
 
-    def _is_in_grace(self, wait: Pokeable) -> bool:
-        """Whether the job has been missing for less than `not_found_grace`."""
-        grace, runs = self.preset.file.pace.not_found_grace, wait.progress.runs
-        if not grace:
-            return False
-        last = runs[-1] if runs else None
-        return last is None or last.reason != NOT_FOUND or self._now() - last.first_at < grace
+    def _allow_missing(self, wait: Pokeable, missing: Failure) -> Verdict:
+        """Lets a job be missing for less than `not_found_grace`.
+
+        The first message is kept: one that differs each time, such as one with the id of the
+        request, must not begin the period again.
+        """
+        target: PresetTarget = wait.target
+        last = wait.progress.runs[-1] if wait.progress.runs else None
+        if last is None or last.reason != NOT_FOUND:
+            return Pending(NOT_FOUND, missing.message) if target.not_found_grace else missing
+        return (
+            Pending(NOT_FOUND, last.message)
+            if self._now() - last.first_at < target.not_found_grace
+            else missing
+        )

@@ -59,7 +59,7 @@ class PaceTable(Strict):
 
     poke_interval: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     min_poke_interval: Annotated[float, Field(gt=0, le=86_400)] = 1.0
-    not_found_grace: Seconds = 60.0
+    not_found_grace: Seconds = 300.0
 
     @model_validator(mode="after")
     def _check(self) -> "PaceTable":
