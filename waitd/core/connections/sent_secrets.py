@@ -179,6 +179,12 @@ def mask_with_query(mask: SecretMask | None, url: str) -> SecretMask | None:
     return _joined(mask, secrets) if secrets else mask
 
 
+def mask_with_cookies(mask: SecretMask | None, cookies: str) -> SecretMask:
+    """Adds the cookies of one request to a mask."""
+    added = SecretMask(header_secrets([("Cookie", cookies)], of_connection=False))
+    return added if mask is None else mask.joined(added)
+
+
 @lru_cache(maxsize=1024)
 def _joined(mask: SecretMask | None, secrets: tuple[str, ...]) -> SecretMask:
     added = SecretMask(secrets)

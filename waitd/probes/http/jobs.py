@@ -42,8 +42,9 @@ from waitd.probes.http.requests import RequestBuilder
 from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
 from waitd.probes.submit.placeholders import KEY, fill, placeholder_names
 from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import HttpClient, Request, resolve_location
+from waitd.probes.transport.client import HttpClient, Request
 from waitd.probes.transport.errors import classify_error
+from waitd.probes.transport.redirects import resolve_location
 
 log = structlog.get_logger(__name__)
 

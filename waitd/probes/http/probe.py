@@ -27,9 +27,10 @@ from waitd.probes.http.evaluation import AnswerEvaluator, Evaluation
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.parsing import HttpParsing
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.transport.client import REDIRECTS, HttpAnswer, HttpClient, Request, facts_of
+from waitd.probes.transport.client import HttpAnswer, HttpClient, Request, facts_of
 from waitd.probes.transport.errors import classify_error
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE
+from waitd.probes.transport.redirects import REDIRECTS
 from waitd.probes.transport.response import Http1Response
 from waitd.probes.transport.taskless import TasklessPoke
 

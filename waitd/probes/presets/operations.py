@@ -20,7 +20,8 @@ from waitd.probes.http.evaluation import Evaluation
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.transport.client import HttpAnswer, Request, resolve_location
+from waitd.probes.transport.client import HttpAnswer, Request
+from waitd.probes.transport.redirects import resolve_location
 
 #: The headers that name an operation's URL; the first one present counts.
 OPERATION_HEADERS = ("Azure-AsyncOperation", "Operation-Location", "Location")

@@ -15,22 +15,22 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from waitd import __version__
-from waitd.core.connections.connection import Origin, parse_origin
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
-from waitd.core.connections.sent_secrets import mask_with_query
+from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
 from waitd.outgoing import AnswerTooLarge, EgressGuard, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
+from waitd.probes.transport.redirects import REDIRECTS, ChainCookies, resolve_location
 from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The methods whose requests use the connection pool instead of a session.
 POOLED_METHODS = frozenset({"GET", "HEAD"})
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: To keep a connection, an unread body of up to this many bytes is read, for up to this many
 #: seconds; that of a redirect is shorter, since a chain has several.
 _DRAIN_BYTES = 64 * 1024
@@ -166,6 +166,7 @@ class HttpClient:
     ) -> HttpAnswer:
         """Returns the answer to a request with this first response; see `fetch`."""
         redirects = received = 0
+        cookies: ChainCookies | None = None
         while max_redirects is not None and response.status in REDIRECTS and "Location" in response.headers:
             status = response.status
             try:
@@ -182,7 +183,13 @@ class HttpClient:
                 headers = CIMultiDict(request.headers or ())
                 headers.popall("Content-Type", None)
                 request = request._replace(method="GET", body=None, headers=headers)
+            set_cookies = response.headers.getall("Set-Cookie", ())
+            if set_cookies:
+                cookies = cookies or ChainCookies((request.headers or {}).get("Cookie"))
+                cookies.keep(set_cookies, request.url)
             request = request._replace(url=url, mask=mask_with_query(request.mask, url))
+            if cookies is not None:
+                request = _with_cookies(request, cookies.header(url))
             await self.release(response, _DRAIN_REDIRECT_BYTES)
             received += _received(response)
             if received > MAX_CHAIN:
@@ -286,24 +293,20 @@ def _facts_of_status(status: int) -> AnswerFacts:
     return AnswerFacts(status)
 
 
-def resolve_location(url: str, location: str) -> tuple[str, Origin]:
-    """Resolves a location that an answer from `url` names; returns its URL and origin.
-
-    Raises:
-        ValueError: the location is malformed, or parsers may disagree about it.
-    """
-    if "\\" in location:
-        raise ValueError("it contains a backslash")
-    resolved = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
-    return resolved, parse_origin(resolved)
-
-
 def _received(response: Response) -> int:
     """How many bytes of an answer have arrived; a session counts only those of fields and body."""
     if isinstance(response, Http1Response):
         return response.received
     head = sum(len(name) + len(value) for name, value in response.raw_headers)
     return head + response.content.total_bytes
+
+
+def _with_cookies(request: Request, cookies: str) -> Request:
+    headers = CIMultiDict(request.headers or ())
+    headers.pop("Cookie", None)
+    if cookies:
+        headers["Cookie"] = cookies
+    return request._replace(headers=headers, mask=mask_with_cookies(request.mask, cookies))
 
 
 def _becomes_get(status: int, method: str) -> bool:
