@@ -6,6 +6,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from daemon import until
 from databases import MariaDb, Postgres
 from fakes import FakeConnections
@@ -14,8 +15,10 @@ from sql_pokes import Database, SqlPoker, all_databases, database_servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.probes.sql.errors import TOO_LARGE
 from waitd.probes.sql.probe import SqlProbe
 from waitd.probes.sql.read_limit import MAX_READ
+from waitd.probes.sql.rows import MAX_BYTES, QueryResult, selected_rows
 
 WRITES = [
     "INSERT INTO loads (id) VALUES (1)",
@@ -179,3 +182,33 @@ async def test_a_large_cell_that_can_be_read_is_refused(database: Database, poke
         verdict = await poke(database.connection, sql=f"SELECT {large[database.name]} AS cell")
         assert (type(verdict), verdict.reason) == (Unreachable, "too_large"), verdict
     assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)
+
+
+class Long:
+    """A value of no known type, with a long text."""
+
+    read = 0
+
+    def __str__(self) -> str:
+        Long.read += 1
+        return "x" * 1000
+
+
+def test_no_more_values_are_converted_than_fit() -> None:
+    assert selected_rows(QueryResult(["a"], [([Long() for _ in range(10_000)],)]), 100) is TOO_LARGE
+    assert Long.read <= MAX_BYTES // 1000 + 1
+
+
+@pytest.mark.parametrize("kind", ["inet", "cidr", "uuid", "bit(8)", "varbit"])
+async def test_no_type_is_slow_to_decode(postgres: Postgres, poke: SqlPoker, kind: str) -> None:
+    value = {"uuid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "bit(8)": "01010101", "varbit": "0101"}.get(kind, "10.0.0.1")  # fmt: skip
+    connection = postgres.connection("postgres")
+
+    async def cpu(cast: str) -> float:
+        select = f"SELECT array_agg('{value}'::{cast}) AS a FROM generate_series(1, 6000)"
+        started = time.thread_time()
+        verdict = await poke(connection, sql=select)
+        assert verdict.reason == "pending" or verdict.reason.startswith(("success", "result")), verdict
+        return time.thread_time() - started
+
+    assert min([await cpu(kind) for _ in range(5)]) < 4 * min([await cpu("text") for _ in range(5)])

@@ -7,8 +7,9 @@ counted between the socket and the driver, and a connection that brings too many
 import asyncio
 from typing import Any
 
-#: The most that one query reads, in bytes. Conditions see much less of it.
-MAX_READ = 4 * 1024 * 1024
+#: The most that one query reads, in bytes. Conditions see less of it; a driver decodes all of it in
+#: the event loop, which takes up to 20 ms.
+MAX_READ = 512 * 1024
 
 
 class ByteLimitedProtocol(asyncio.Protocol):
