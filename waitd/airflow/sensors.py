@@ -211,6 +211,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
     `inactivity_period`.
 
     Args:
+        watch: `"etag"`: a key that is written again with another ETag or size is a change, too.
         request_timeout: timeout of one poke, in seconds.
         verify: not supported; set it in the extra of the AWS connection.
         botocore_config: not supported; set it in the extra of the AWS connection.
@@ -218,7 +219,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
 
     wait_kind = "s3_keys_unchanged"
     param_names = (
-        *("bucket_name", "prefix", "inactivity_period", "min_objects", "allow_delete"),
+        *("bucket_name", "prefix", "inactivity_period", "min_objects", "allow_delete", "watch"),
         *("region_name", "request_timeout"),
     )
     template_fields: Collection[str] = (
@@ -241,6 +242,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         botocore_config: None = None,
+        watch: str | None = None,
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -255,6 +257,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         self.min_objects = min_objects
         self.previous_objects = previous_objects or set()
         self.allow_delete = allow_delete
+        self.watch = watch
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.request_timeout = request_timeout

@@ -79,18 +79,21 @@ def test_one_added_key_is_recognized_whatever_its_time() -> None:
     st.integers(0, 2**128 - 1),
     st.floats(0, 4e9),
     st.none() | st.frozensets(st.integers(0, 2**48 - 1)),
+    st.none() | st.integers(0, 2**64 - 1),
 )
 def test_a_remembered_set_is_parsed_back(
-    size: int, total: int, since: float, keys: frozenset[int] | None
+    size: int, total: int, since: float, keys: frozenset[int] | None, contents: int | None
 ) -> None:
-    parsed = RememberedKeySet.from_text(RememberedKeySet(KeySetDigest(size, total), since, keys).to_text())
-    assert (parsed.digest, parsed.keys) == (KeySetDigest(size, total), keys)
+    remembered = RememberedKeySet(KeySetDigest(size, total), since, keys, contents)
+    parsed = RememberedKeySet.from_text(remembered.to_text())
+    assert (parsed.digest, parsed.keys, parsed.contents) == (KeySetDigest(size, total), keys, contents)
     assert parsed.since == pytest.approx(since, abs=0.001)
 
 
 def test_a_remembered_set_takes_at_most_1_kib() -> None:
     keys = frozenset(2**48 - 1 - n for n in range(INLINE_KEYS))
-    assert len(RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys).to_text()) <= 1024
+    remembered = RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys, 2**64 - 1)
+    assert len(remembered.to_text()) <= 1024
 
 
 @pytest.mark.parametrize(

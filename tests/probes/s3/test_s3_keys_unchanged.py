@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from moto_s3 import S3Server
-from raw_server import raw_server
+from raw_server import Poked, raw_server
 from s3_pokes import aws, listed, poke, s3_client
 
 from waitd.core.aws.keys_unchanged import INLINE_KEYS, KeySetDigest
@@ -81,6 +81,58 @@ async def test_an_overwritten_key_is_not_a_new_key(s3: S3Server) -> None:
         await wait.at(0)
         s3.put(bucket, "d/a")
         assert (await wait.at(10)).reason == "success"
+
+
+@pytest.mark.parametrize("allow_delete", [True, False])
+@pytest.mark.parametrize("body", [b"123456", b"54321"], ids=["another size", "the same size"])
+async def test_an_overwritten_key_restarts_the_period_if_etags_are_watched(
+    s3: S3Server, allow_delete: bool, body: bytes
+) -> None:
+    bucket = s3.bucket("d/a", "d/b")
+    async with watching(s3, bucket, inactivity_period=10, allow_delete=allow_delete, watch="etag") as wait:
+        assert (await wait.at(0)).reason == "changed"
+        s3.put(bucket, "d/a")
+        assert (await wait.at(5)).reason == "unchanged"
+        s3.s3.put_object(Bucket=bucket, Key="d/b", Body=body)
+        wait.restart()
+        assert (await wait.at(9)).reason == "changed"
+        assert (await wait.at(18)).reason == "unchanged"
+        assert (await wait.at(19)).reason == "success"
+
+
+async def test_two_keys_that_swap_their_contents_are_a_change(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a")
+    s3.s3.put_object(Bucket=bucket, Key="d/b", Body=b"54321")
+    async with watching(s3, bucket, inactivity_period=10, watch="etag") as wait:
+        await wait.at(0)
+        s3.s3.put_object(Bucket=bucket, Key="d/a", Body=b"54321")
+        s3.put(bucket, "d/b")
+        assert (await wait.at(10)).reason == "changed"
+
+
+async def test_a_deleted_key_fails_a_wait_that_watches_etags(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a", "d/b")
+    async with watching(s3, bucket, allow_delete=False, watch="etag") as wait:
+        await wait.at(0)
+        s3.s3.put_object(Bucket=bucket, Key="d/a", Body=b"new")
+        s3.delete(bucket, "d/b")
+        assert (await wait.at(1)).reason == "objects_deleted"
+
+
+async def test_waits_that_watch_and_do_not_watch_etags_share_a_list(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a")
+    params = {"bucket_name": bucket, "prefix": "d/", "inactivity_period": 0}
+    async with s3_client(s3.connection()) as client:
+        probe = S3KeysUnchangedProbe(client)
+        targets = [probe.parse({**params, **more}, namespace="n") for more in ({}, {"watch": "etag"})]
+        assert targets[0].key == targets[1].key
+        before = await probe.poke([Poked(target) for target in targets])
+        states = [verdict.state for verdict in before if isinstance(verdict, Pending)]
+        s3.s3.put_object(Bucket=bucket, Key="d/a", Body=b"new")
+        after = await probe.poke(
+            [Poked(each, Progress(state=state)) for each, state in zip(targets, states, strict=True)]
+        )
+    assert [verdict.reason for verdict in after] == ["success", "changed"]
 
 
 async def test_too_few_keys_are_pending(s3: S3Server) -> None:

@@ -25,11 +25,17 @@ INLINE_KEYS = 110
 _SHORT_BYTES = 6
 _SHORT_BITS = 8 * _SHORT_BYTES
 _MODULUS = 1 << 128
+CONTENTS_MODULUS = 1 << 64
 
 
 def key_hash(key: str) -> int:
     """A 128-bit hash of a key."""
     return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "big")
+
+
+def content_hash(key: str, etag: str, size: int) -> int:
+    """A 64-bit hash of what an object contains, as far as a list of keys tells."""
+    return key_hash(f"{size} {etag} {key}") % CONTENTS_MODULUS
 
 
 def short_hash(hashed: int) -> int:
@@ -57,11 +63,13 @@ class RememberedKeySet:
         digest: the set's digest.
         since: since when the set has been the same, in Unix seconds.
         keys: the short hashes of its keys, if they are stored.
+        contents: the hash of its objects' contents, if they are watched.
     """
 
     digest: KeySetDigest
     since: float
     keys: frozenset[int] | None = None
+    contents: int | None = None
 
     def to_text(self) -> str:
         """The value as a wait's probe state (JSON)."""
@@ -73,6 +81,8 @@ class RememberedKeySet:
         if self.keys is not None:
             packed = b"".join(key.to_bytes(_SHORT_BYTES, "big") for key in sorted(self.keys))
             fields["keys"] = b64encode(packed).decode()
+        if self.contents is not None:
+            fields["contents"] = f"{self.contents:x}"
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
@@ -85,8 +95,9 @@ class RememberedKeySet:
         try:
             fields = json.loads(text)
             digest = KeySetDigest(int(fields["size"]), int(fields["total"], 16))
-            since, packed = float(fields["since"]), fields.get("keys")
-            return cls(digest, since, None if packed is None else frozenset(_unpacked(packed)))
+            since, packed, contents = float(fields["since"]), fields.get("keys"), fields.get("contents")
+            keys = None if packed is None else frozenset(_unpacked(packed))
+            return cls(digest, since, keys, None if contents is None else int(contents, 16))
         except (KeyError, TypeError) as error:
             raise ValueError("this is not the state of a set of keys") from error
 
@@ -102,10 +113,12 @@ class KeySet(NamedTuple):
     Attributes:
         digest: the digest of all keys.
         keys: for each key its hash and the time of its last write, if deletions matter; else empty.
+        contents: the sum of the objects' `content_hash`, modulo 2⁶⁴; None if nobody watches them.
     """
 
     digest: KeySetDigest
     keys: tuple[tuple[int, float], ...] = ()
+    contents: int | None = None
 
     def short_hashes(self) -> frozenset[int]:
         """The short hashes of the keys."""
@@ -118,6 +131,8 @@ class KeySetChange(Enum):
     NONE = "none"
     GROWN = "grown"
     SHRUNK = "shrunk"
+    #: It has the same keys, but not the same contents.
+    REWRITTEN = "rewritten"
     #: It has grown, and it is unknown whether keys were deleted as well.
     UNCLEAR = "unclear"
 

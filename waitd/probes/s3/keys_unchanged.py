@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from waitd.core.aws.keys_unchanged import (
+    CONTENTS_MODULUS,
     INLINE_KEYS,
     KeySet,
     KeySetChange,
     KeySetDigest,
     RememberedKeySet,
     compare_key_sets,
+    content_hash,
     key_hash,
     key_set_digest,
     short_hash,
@@ -43,11 +45,13 @@ class S3KeysUnchangedTarget(AwsTarget):
     Attributes:
         previous: the digest of `previous_objects`.
         previous_keys: their short hashes; None if deletions are allowed.
+        contents: whether a change of ETag or size counts.
     """
 
     __slots__ = (
         "allow_delete",
         "bucket",
+        "contents",
         "inactivity_period",
         "min_objects",
         "prefix",
@@ -63,6 +67,7 @@ class S3KeysUnchangedTarget(AwsTarget):
         self.inactivity_period = params.inactivity_period
         self.min_objects = params.min_objects
         self.allow_delete = params.allow_delete
+        self.contents = params.watch == "etag"
         hashes = {key_hash(name) for name in params.previous_objects}
         self.previous = key_set_digest(hashes)
         self.previous_keys = None if params.allow_delete else frozenset(map(short_hash, hashes))
@@ -135,8 +140,12 @@ class S3KeysUnchangedProbe(Probe):
         """Lists the keys once for waits with equal keys; returns a verdict for each, in order."""
         target: S3KeysUnchangedTarget = group[0].target
         with_hashes = any(not each.target.allow_delete for each in group)
+        with_contents = any(each.target.contents for each in group)
         key_set = await self._client.endpoints.call(
-            target.account_ref, lambda endpoint: self._list_keys(endpoint, target, with_hashes=with_hashes)
+            target.account_ref,
+            lambda endpoint: self._list_keys(
+                endpoint, target, with_hashes=with_hashes, with_contents=with_contents
+            ),
         )
         if not isinstance(key_set, KeySet):
             return [key_set] * len(group)
@@ -150,10 +159,16 @@ class S3KeysUnchangedProbe(Probe):
             return defect_verdict(error)
 
     async def _list_keys(
-        self, endpoint: AwsEndpoint, target: S3KeysUnchangedTarget, *, with_hashes: bool
+        self,
+        endpoint: AwsEndpoint,
+        target: S3KeysUnchangedTarget,
+        *,
+        with_hashes: bool,
+        with_contents: bool,
     ) -> KeySet | Verdict | CredentialsRefused:
         hashes: list[int] = []
         times: list[float] = []
+        contents = 0
         token: str | None = None
         for _ in range(MAX_PAGES):
             page = await self._client.list_page(endpoint, target.bucket, target.prefix, token)
@@ -161,10 +176,13 @@ class S3KeysUnchangedProbe(Probe):
                 return page
             hashes += (key_hash(each.key) for each in page.objects)
             times += (each.last_modified for each in page.objects)
+            if with_contents:
+                contents += sum(content_hash(each.key, each.etag, each.size) for each in page.objects)
             token = page.next_token
             if token is None:
                 keys = tuple(zip(hashes, times, strict=True)) if with_hashes else ()
-                return KeySet(key_set_digest(hashes), keys)
+                seen = contents % CONTENTS_MODULUS if with_contents else None
+                return KeySet(key_set_digest(hashes), keys, seen)
         return TOO_MANY_KEYS
 
     def _verdict(
@@ -181,15 +199,18 @@ class S3KeysUnchangedProbe(Probe):
                 "objects_deleted", "Keys were deleted between two pokes, and allow_delete is false."
             )
         hashes = self._remember(target, key_set)
+        contents = key_set.contents if target.contents else None
         size = key_set.digest.size
         if change is not KeySetChange.NONE:
             unclear = "; it is unknown whether some were deleted" if change is KeySetChange.UNCLEAR else ""
             message = f"The keys have changed: {size} at {rfc3339(now)}{unclear}."
-            return Pending("changed", message, RememberedKeySet(key_set.digest, now, hashes).to_text())
+            return Pending(
+                "changed", message, RememberedKeySet(key_set.digest, now, hashes, contents).to_text()
+            )
         since = now if before is None else min(before.since, now)
         unchanged = f"{size} keys, unchanged since {rfc3339(since)}"
         is_stored = before is not None and since == before.since
-        new_state = None if is_stored else RememberedKeySet(key_set.digest, since, hashes).to_text()
+        new_state = None if is_stored else RememberedKeySet(key_set.digest, since, hashes, contents).to_text()
         if now - since < target.inactivity_period:
             return Pending("unchanged", f"{unchanged}.", new_state)
         if size < target.min_objects:
@@ -204,9 +225,12 @@ class S3KeysUnchangedProbe(Probe):
         if before is not None:
             digest, hashes = before.digest, before.keys
         if target.allow_delete:
-            return KeySetChange.NONE if digest == key_set.digest else KeySetChange.GROWN
-        known = hashes if hashes is not None else self._cache.get(digest)
-        return compare_key_sets(digest, known, key_set)
+            change = KeySetChange.NONE if digest == key_set.digest else KeySetChange.GROWN
+        else:
+            known = hashes if hashes is not None else self._cache.get(digest)
+            change = compare_key_sets(digest, known, key_set)
+        rewritten = target.contents and before is not None and before.contents != key_set.contents
+        return KeySetChange.REWRITTEN if rewritten and change is KeySetChange.NONE else change
 
     def _remember(self, target: S3KeysUnchangedTarget, key_set: KeySet) -> frozenset[int] | None:
         """The short hashes for the wait's state, if needed and few; more are cached in memory."""

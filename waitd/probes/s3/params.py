@@ -74,6 +74,10 @@ class S3KeysUnchangedParams(AwsParams):
         default_factory=list, description="The keys that existed before the wait."
     )
     allow_delete: bool = Field(default=True, description="False: a deleted key fails the wait.")
+    watch: Literal["keys", "etag"] = Field(
+        default="keys",
+        description="etag: a key that is written again with another ETag or size is a change, too.",
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
