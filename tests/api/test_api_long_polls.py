@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from api_fakes import Api, pointers_of, problem_of, until
+from api_fakes import Api, bearer, pointers_of, problem_of, until, wait
 from uuid_utils import uuid7
 
 from waitd.api import LongPolls
@@ -90,3 +90,19 @@ async def test_long_polls_are_forgotten_when_they_are_over() -> None:
         long_polls.notify("w")
         assert ended.is_set()
     assert len(long_polls) == 0
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_long_poll_of_a_revoked_key_learns_nothing(guarded: Api, ends: bool) -> None:
+    """Neither the outcome nor, at the end of its time, that there is none."""
+    created = await guarded.post("/v1/waits", wait(), **bearer("admin"))
+    wait_id = (await created.json())["id"]
+    key = await (await guarded.post("/v1/keys", {"role": "viewer"}, **bearer("admin"))).json()
+    path = f"/v1/waits/{wait_id}?wait={60 if ends else 0.3}"
+    poll = asyncio.create_task(guarded.client.get(path, headers=bearer(key["key"])))
+    await until(lambda: len(guarded.dependencies.long_polls) == 1)
+    await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
+    if ends:
+        await guarded.store.end(wait_id)
+        guarded.dependencies.long_polls.notify(wait_id)
+    await problem_of(await poll, 401, "unauthenticated")

@@ -7,7 +7,7 @@ import anyio
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.authentication import PRINCIPAL
+from waitd.api.authentication import AUTHORIZE_AGAIN, PRINCIPAL
 from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.costs import CostHandlers
@@ -99,7 +99,7 @@ class WaitHandlers:
         try:
             if seconds := queries.long_poll_seconds(request):
                 with self._dependencies.throttle.hold(Resource.LONG_POLLS, request[PRINCIPAL]):
-                    return self._answer(await self._ended(wait_id, namespace, seconds))
+                    return self._answer(await self._ended(request, wait_id, seconds))
             return self._answer(await self._dependencies.store.get(wait_id, namespace))
         except Unreadable as error:
             unreadable = await self._dependencies.store.get_unreadable(wait_id, namespace)
@@ -107,16 +107,21 @@ class WaitHandlers:
                 raise Conflict(f"{error}; ask again") from None
             return json_response(unreadable_view(unreadable))
 
-    async def _ended(self, wait_id: WaitId, namespace: str | None, seconds: float) -> StoredWait:
-        """Returns a wait once it has ended, or after `seconds`."""
+    async def _ended(self, request: web.Request, wait_id: WaitId, seconds: float) -> StoredWait:
+        """Returns a wait once it has ended, or after `seconds`, if the caller may still read it.
+
+        Raises:
+            AccessDenied, Unavailable: see `Gatekeeper.authorize`.
+        """
+        get = self._dependencies.store.get
         with self._dependencies.long_polls.watch(wait_id) as ended:
-            wait = await self._dependencies.store.get(wait_id, namespace)
-            if wait.state is WaitState.WAITING:
-                with anyio.move_on_after(seconds):
-                    await ended.wait()
-                if ended.is_set():
-                    wait = await self._dependencies.store.get(wait_id, namespace)
-        return wait
+            wait = await get(wait_id, request[PRINCIPAL].visible_namespace)
+            if wait.state is not WaitState.WAITING:
+                return wait
+            with anyio.move_on_after(seconds):
+                await ended.wait()
+            principal = await request[AUTHORIZE_AGAIN]()
+            return await get(wait_id, principal.visible_namespace)
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
