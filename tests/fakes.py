@@ -269,7 +269,7 @@ class MemoryStore:
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         return [wait.id for wait in await self.load_waiting(after, limit)]
 
-    async def save_overhead(self, measured: MeasuredUsage) -> None:
+    async def save_overhead(self, measured: MeasuredUsage, before: float) -> None:
         """Ignored."""
 
     async def prune_audit(self, before: float, limit: int) -> int:

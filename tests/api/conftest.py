@@ -39,7 +39,7 @@ async def guarded(store: WatchedStore, tmp_path: Path, more: dict[str, Any]) -> 
     """The API with authentication: the keys `TOKENS`, and the rules `NAMESPACES`."""
     file = tmp_path / "keys"
     file.write_text(KEYS_FILE)
-    keyring = ApiKeyring(store, file=file, retention=7 * DAY, now=lambda: NOW)
+    keyring = ApiKeyring(store, file=file, kept_since=lambda: NOW - 7 * DAY, now=lambda: NOW)
     await keyring.open()
     authenticator = BearerAuthenticator(keyring, None)
     auth = {"keyring": keyring, "authenticator": authenticator, "namespaces": NAMESPACES}

@@ -57,7 +57,7 @@ async def serving(store: WatchedStore, **more: Any) -> AsyncIterator[Api]:
         "feed": EventFeed(),
         "before_scrape": lambda: scrapes.append(1),
         "now": lambda: NOW,
-        "keyring": ApiKeyring(store, file=None, retention=DAY, now=lambda: NOW),
+        "keyring": ApiKeyring(store, file=None, kept_since=lambda: NOW - DAY, now=lambda: NOW),
         "throttle": Throttle(quotas=FEW),
     }
     dependencies = ApiDependencies(**defaults | more)

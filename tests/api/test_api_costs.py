@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from api_fakes import DAY, NOW, SUCCESS, Api, WatchedStore, pointers_of, problem_of, wait
+from api_fakes import NOW, SUCCESS, Api, WatchedStore, pointers_of, problem_of, wait
 
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec
@@ -45,7 +45,7 @@ async def store(meter: FakeMeter) -> AsyncIterator[WatchedStore]:
     store = WatchedStore(
         await Database.open("sqlite+aiosqlite://"),
         measure=measure,
-        costs=CostRules(("dag_id",), 100, 400 * DAY),
+        costs=CostRules(("dag_id",), 100),
     )
     yield store
     await store.close()
@@ -99,7 +99,7 @@ async def test_an_ended_wait_shows_the_cost_that_was_stored_with_its_end(api: Ap
 async def test_sums_by_label_kind_and_day(api: Api) -> None:
     for fields in ({"labels": {"dag_id": "a"}}, {"labels": {"dag_id": "a"}}, {"kind": "http"}):
         await end_wait(api, **fields)
-    await api.store.save_overhead(MeasuredUsage(5.0, 50.0))
+    await api.store.save_overhead(MeasuredUsage(5.0, 50.0), 0.0)
     sums = await api.get("/v1/cost", by="dag_id")
     assert {row["name"]: row["waits"] for row in sums["rows"]} == {"a": 2, "": 1}
     assert (sums["by"], sums["currency"], sums["more"]) == ("dag_id", "EUR", False)

@@ -1,11 +1,12 @@
 """Lists: pages cut short by their size, answers that are streamed, and readers that do not read."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aiohttp
+import anyio
 import orjson
 import pytest
 from api_fakes import Api, bearer, connected, problem_of, until, wait
@@ -124,15 +125,24 @@ async def test_a_reader_that_does_not_read_is_disconnected_and_frees_its_place(
 ) -> None:
     await big_waits(guarded)
     monkeypatch.setattr(lists, "PAGE_BYTES", 1 << 40)
-    monkeypatch.setattr(lists, "LIST_SECONDS", 0.5)
-    token = bearer("admin")["Authorization"].encode()
+    limits: list[anyio.CancelScope] = []
+    fail_after = anyio.fail_after
+
+    @contextmanager
+    def recorded(seconds: float) -> Iterator[anyio.CancelScope]:
+        with fail_after(seconds) as limit:
+            limits.append(limit)
+            yield limit
+
+    monkeypatch.setattr(anyio, "fail_after", recorded)
+    token, reading = bearer("admin")["Authorization"].encode(), asyncio.Event()
 
     async def read_late() -> bytes:
         async with connected(guarded, limit=1) as (reader, writer):
             transport: Any = writer.transport
             transport.pause_reading()
             writer.write(REQUEST % token)
-            await asyncio.sleep(1.0)
+            await reading.wait()
             transport.resume_reading()
             answer = b""
             with suppress(ConnectionError):
@@ -140,9 +150,21 @@ async def test_a_reader_that_does_not_read_is_disconnected_and_frees_its_place(
                     answer += more
         return answer
 
-    for answer in await asyncio.gather(*(read_late() for _ in range(MAX_LISTS))):
+    async def status() -> int:
+        return (await guarded.client.get("/v1/waits?limit=1", headers=bearer("admin"))).status
+
+    readers = [asyncio.create_task(read_late()) for _ in range(MAX_LISTS)]
+    await until(lambda: len(limits) == MAX_LISTS)
+    assert await status() == 429
+    held = limits.copy()
+    for limit in held:
+        assert limit.deadline <= anyio.current_time() + lists.LIST_SECONDS
+        limit.deadline = anyio.current_time()
+    await until(lambda: all(limit.cancelled_caught for limit in held))
+    assert await status() == 200
+    reading.set()
+    for answer in await asyncio.gather(*readers):
         assert b"next_page_token" not in answer
-    assert (await guarded.client.get("/v1/waits?limit=1", headers=bearer("admin"))).status == 200
 
 
 async def test_a_list_whose_rest_cannot_be_read_is_cut_and_not_taken_for_whole(

@@ -37,7 +37,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 async def opened(store: Store, **settings: Any) -> ApiGuard:
-    async with open_guard(Settings(**settings), store, EgressGuard()) as guard:
+    async with open_guard(Settings(**settings), store, EgressGuard(), lambda: 0.0) as guard:
         return guard
 
 
@@ -99,7 +99,7 @@ async def test_tokens_of_the_issuer_in_the_settings_are_accepted(store: Store) -
             oidc_namespace_claim="team",
         )
         token = provider.token(provider.claims(SystemClock.now(), team="team_a"))
-        async with open_guard(settings, store, EgressGuard()) as guard:
+        async with open_guard(settings, store, EgressGuard(), lambda: 0.0) as guard:
             assert guard.authenticator is not None
             assert guard.authenticator.cached_fresh(token) is None
             principal = await guard.authenticator.principal(token)

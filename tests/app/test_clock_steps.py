@@ -1,41 +1,26 @@
-"""The wall clock steps under a running daemon: every schedule goes on."""
+"""A clock steps under a running daemon: every schedule of its engine goes on."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import anyio
 import pytest
-from daemon import Receiver, serving, until
+from clock_machine import Machine
+from daemon import Receiver, serving
 
 from waitd.app import Daemon, open_daemon
 from waitd.core.waits.wait import WaitSpec, WaitState
 from waitd.ports import Inserted, NewWait, StoredWait
 from waitd.settings import Settings
 
-
-class SteppedTime(SimpleNamespace):
-    """The module `time` for the daemon's clock; `stepped` is how far the wall clock is off."""
-
-    stepped = 0.0
-    monotonic = staticmethod(time.monotonic)
-
-    def time(self) -> float:
-        return time.time() + self.stepped
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> SteppedTime:
-    stepped = SteppedTime()
-    monkeypatch.setattr("waitd.engine.clock.time", stepped)
-    return stepped
+#: The pause before the retry, and the timeout of the other wait, in seconds.
+RETRY, TIMEOUT = 3.0, 8.0
 
 
 @asynccontextmanager
 async def engine(state_dir: Path) -> AsyncIterator[Daemon]:
-    settings = Settings(state_dir=state_dir, bind="127.0.0.1:0", delivery_retry_delays=(0.0, 3.0, 1.0))
+    settings = Settings(state_dir=state_dir, bind="127.0.0.1:0", delivery_retry_delays=(0.0, RETRY, 1.0))
     async with open_daemon(settings) as daemon, anyio.create_task_group() as tasks:
         await daemon.engine.signals.load()
         daemon.engine.start(tasks)
@@ -43,7 +28,7 @@ async def engine(state_dir: Path) -> AsyncIterator[Daemon]:
         tasks.cancel_scope.cancel()
 
 
-async def submit(daemon: Daemon, url: str, *, ends_in: float = 3600.0) -> StoredWait:
+async def submit(daemon: Daemon, url: str, ends_in: float) -> StoredWait:
     spec = WaitSpec(
         kind="signal",
         params={"key": "k"},
@@ -56,39 +41,97 @@ async def submit(daemon: Daemon, url: str, *, ends_in: float = 3600.0) -> Stored
     return inserted.wait
 
 
-@pytest.mark.parametrize("step", [7200.0, -7200.0])
-async def test_a_queued_retry_comes_at_its_time_and_a_wait_ends_at_its_deadline(
-    tmp_path: Path, machine: SteppedTime, step: float
-) -> None:
+class Scene:
+    """A delivery that was refused once and has a retry queued, and a wait that is not due yet."""
+
+    def __init__(self, machine: Machine, receiver: Receiver, url: str) -> None:
+        self.machine = machine
+        self.receiver = receiver
+        self.url = url
+        self.refused = self.other = ""
+
+    async def begin(self, daemon: Daemon) -> None:
+        store = daemon.engine.store
+        self.receiver.statuses = [503]
+        self.refused = (await submit(daemon, self.url, 1.0)).id
+        await self.machine.passes(2.0)
+
+        async def is_queued() -> bool:
+            return [each.attempts for each in (await store.get(self.refused)).deliveries] == [1]
+
+        await self.machine.reached(is_queued)
+        self.other = (await submit(daemon, self.url, TIMEOUT)).id
+
+    def received(self) -> tuple[int, int]:
+        """How many requests there were about each of the waits."""
+        return len(self.receiver.digests[self.refused]), len(self.receiver.digests[self.other])
+
+    async def receives(self, retried: int, other: int) -> None:
+        async def has_received() -> bool:
+            return self.received() == (retried, other)
+
+        await self.machine.reached(has_received)
+
+
+@asynccontextmanager
+async def scene(machine: Machine) -> AsyncIterator[Scene]:
     receiver = Receiver()
-    receiver.statuses = [503]
-    async with serving("POST", "/hook", receiver.handle) as url, engine(tmp_path) as daemon:
-        refused = await submit(daemon, f"{url}/hook", ends_in=1.0)
-        await until(lambda: bool(receiver.digests[refused.id]))
-        other = await submit(daemon, f"{url}/hook", ends_in=8.0)
-        tried, machine.stepped = time.monotonic(), step
-        await until(lambda: abs(daemon.engine.clock.now() - machine.time()) < 1.0)
-        await until(lambda: len(receiver.digests[refused.id]) == 2)
-        assert 2.0 < time.monotonic() - tried < 6.0
-        assert (await daemon.engine.store.get(other.id)).state is WaitState.WAITING
-        await until(lambda: bool(receiver.digests[other.id]))
-        assert 6.5 < time.monotonic() - tried < 12.0
-        assert (await daemon.engine.store.get(other.id)).state is WaitState.TIMEOUT
+    async with serving("POST", "/hook", receiver.handle) as url:
+        yield Scene(machine, receiver, f"{url}/hook")
+
+
+@pytest.mark.parametrize("step", [7200.0, -7200.0, 30 * 86_400.0, -30 * 86_400.0])
+async def test_a_step_of_the_wall_clock_moves_no_retry_and_no_deadline(
+    tmp_path: Path, machine: Machine, step: float
+) -> None:
+    async with scene(machine) as run, engine(tmp_path) as daemon:
+        await run.begin(daemon)
+        machine.step("wall", step)
+
+        async def has_followed() -> bool:
+            return abs(daemon.engine.clock.now() - machine.time()) < 0.01
+
+        await machine.passes(0.5)
+        await machine.reached(has_followed)
+        await machine.passes(1.5)
+        assert run.received() == (1, 0)
+        await machine.passes(3.0)
+        await run.receives(2, 0)
+        assert (await daemon.engine.store.get(run.other)).state is WaitState.WAITING
+        await machine.passes(TIMEOUT - 4.5)
+        await run.receives(2, 1)
+        assert (await daemon.engine.store.get(run.other)).state is WaitState.TIMEOUT
+
+
+async def test_a_step_of_the_monotonic_clock_is_time_that_has_passed(
+    tmp_path: Path, machine: Machine
+) -> None:
+    async with scene(machine) as run, engine(tmp_path) as daemon:
+        await run.begin(daemon)
+        machine.step("monotonic", 7200.0)
+        await machine.passes(2.0)
+        await run.receives(2, 1)
+        assert (await daemon.engine.store.get(run.other)).state is WaitState.TIMEOUT
+        after = await submit(daemon, run.url, TIMEOUT)
+        await machine.passes(TIMEOUT - 2.0)
+        assert (await daemon.engine.store.get(after.id)).state is WaitState.WAITING
+        await machine.passes(3.0)
+
+        async def has_ended() -> bool:
+            return (await daemon.engine.store.get(after.id)).state is WaitState.TIMEOUT
+
+        await machine.reached(has_ended)
 
 
 @pytest.mark.parametrize("back", [7200.0, 30 * 86_400.0])
 async def test_a_clock_that_was_set_back_while_the_daemon_was_down_delays_nothing(
-    tmp_path: Path, machine: SteppedTime, back: float
+    tmp_path: Path, machine: Machine, back: float
 ) -> None:
-    receiver = Receiver()
-    receiver.statuses = [503]
-    async with serving("POST", "/hook", receiver.handle) as url:
+    async with scene(machine) as run:
         async with engine(tmp_path) as daemon:
-            refused = await submit(daemon, f"{url}/hook", ends_in=1.0)
-            await until(lambda: bool(receiver.digests[refused.id]))
-            other = await submit(daemon, f"{url}/hook", ends_in=2.0)
-        machine.stepped = -back
-        started = time.monotonic()
+            await run.begin(daemon)
+        machine.step("wall", -back)
         async with engine(tmp_path):
-            await until(lambda: len(receiver.digests[refused.id]) == 2 and bool(receiver.digests[other.id]))
-        assert time.monotonic() - started < 8.0
+            await machine.rest()
+            await machine.passes(TIMEOUT + 2.0)
+            await run.receives(2, 1)

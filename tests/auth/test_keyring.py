@@ -34,7 +34,10 @@ class KeyringSetup:
     async def open(self, *, file: bool = False) -> ApiKeyring:
         """Opens a keyring, as a start of the daemon does."""
         self.keyring = ApiKeyring(
-            self.store, file=self.path if file else None, retention=RETENTION, now=lambda: self.now
+            self.store,
+            file=self.path if file else None,
+            kept_since=lambda: self.now - RETENTION,
+            now=lambda: self.now,
         )
         await self.keyring.open()
         return self.keyring

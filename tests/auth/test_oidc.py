@@ -60,7 +60,9 @@ async def open_setup(
         async with IssuerKeys(url, egress or EgressGuard(), now=lambda: setup.now, timeout=2) as issuer_keys:
             rules = ClaimRules(url, frozenset({AUDIENCE}), "roles", ROLES)
             setup.issuer_keys = issuer_keys
-            setup.verifier = OidcVerifier(issuer_keys, rules, algorithms, now=lambda: setup.now)
+            setup.verifier = OidcVerifier(
+                issuer_keys, rules, algorithms, now=lambda: setup.now, monotonic=lambda: setup.now
+            )
             yield setup
 
 

@@ -99,7 +99,7 @@ async def main() -> int:
         store = Store(
             await Database.open(f"sqlite+aiosqlite:///{directory}/waitd.db"), destination_of=lambda _, __: ""
         )
-        keyring = ApiKeyring(store, file=None, retention=0, now=time.time)
+        keyring = ApiKeyring(store, file=None, kept_since=time.time, now=time.time)
         created = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))
         async with (
             issuer_endpoint() as provider,
@@ -107,7 +107,7 @@ async def main() -> int:
         ):
             provider.keys = [rsa("k1"), ec("k2")]
             rules = ClaimRules(provider.url, frozenset({AUDIENCE}), "roles", {"waitd-users": Role.VIEWER})
-            oidc = OidcVerifier(issuer, rules, ("RS256", "ES256"), now=time.time)
+            oidc = OidcVerifier(issuer, rules, ("RS256", "ES256"), now=time.time, monotonic=time.monotonic)
             throttle = Throttle()
             authenticated = Gatekeeper(BearerAuthenticator(keyring, oidc), throttle)
             token = provider.token(provider.claims(time.time()))

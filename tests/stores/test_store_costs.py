@@ -29,7 +29,7 @@ from waitd.stores.operations.costs import OTHER, day_of
 
 DAY = 86_400.0
 TODAY, BEFORE = day_of(START), day_of(START - 2 * DAY)
-RULES = CostRules(labels=("dag_id", "team"), max_values=3, retention=10 * DAY)
+RULES = CostRules(labels=("dag_id", "team"), max_values=3)
 
 
 def measured(wait: StoredWait, seconds: float) -> MeasuredUsage:
@@ -127,7 +127,7 @@ async def test_label_values_are_listed_longest_wait_first_up_to_the_limit(store:
 async def test_sums_are_those_of_one_namespace_or_of_all(store: Store) -> None:
     await ended(store, namespace="a")
     await ended(store, namespace="b")
-    await store.save_overhead(MeasuredUsage(7.0, 70.0))
+    await store.save_overhead(MeasuredUsage(7.0, 70.0), 0.0)
     assert (await sums(store, namespace="a")).total[0].waits == 1
     assert (await sums(store, namespace="c")).total == []
     everything = await sums(store, namespace=None)
@@ -143,8 +143,8 @@ async def test_sums_are_kept_after_the_waits_are_deleted(store: Store) -> None:
 
 async def test_overhead_is_summed(store: Store) -> None:
     assert (await sums(store)).overhead == MeasuredUsage()
-    await store.save_overhead(MeasuredUsage(1.0, 10.0))
-    await store.save_overhead(MeasuredUsage(2.0, 20.0))
+    await store.save_overhead(MeasuredUsage(1.0, 10.0), 0.0)
+    await store.save_overhead(MeasuredUsage(2.0, 20.0), 0.0)
     assert (await sums(store)).overhead == MeasuredUsage(3.0, 30.0)
     assert (await sums(store)).total == []
 
@@ -152,10 +152,10 @@ async def test_overhead_is_summed(store: Store) -> None:
 async def test_sums_of_old_days_are_deleted(store: Store, clock: WallClock) -> None:
     await ended(store)
     clock.at += 10 * DAY
-    await store.save_overhead(MeasuredUsage(1.0, 1.0))
+    await store.save_overhead(MeasuredUsage(1.0, 1.0), clock.at - 10 * DAY)
     assert (await sums(store)).total[0].waits == 1
     clock.at += DAY
-    await store.save_overhead(MeasuredUsage(1.0, 1.0))
+    await store.save_overhead(MeasuredUsage(1.0, 1.0), clock.at - 10 * DAY)
     assert (await sums(store)).total == []
 
 

@@ -1,6 +1,6 @@
 """Builds the API's guard from the settings: the keyring, the identity provider, the namespaces."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -46,16 +46,16 @@ def check_bind(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_guard(settings: Settings, store: KeyStore, egress: EgressGuard) -> AsyncIterator[ApiGuard]:
-    """The guard of one daemon.
+async def open_guard(
+    settings: Settings, store: KeyStore, egress: EgressGuard, kept_since: Callable[[], float]
+) -> AsyncIterator[ApiGuard]:
+    """The guard of one daemon; it deletes keys that were invalid before `kept_since`.
 
     Raises:
         WaitdError: the keys file cannot be read, a library is missing, or no caller could
             authenticate.
     """
-    keyring = ApiKeyring(
-        store, file=settings.api_keys_file, retention=settings.retention, now=SystemClock.now
-    )
+    keyring = ApiKeyring(store, file=settings.api_keys_file, kept_since=kept_since, now=SystemClock.now)
     await keyring.open()
     namespaces = Namespaces(
         {
@@ -97,4 +97,6 @@ async def _tokens(settings: Settings, egress: EgressGuard, stack: AsyncExitStack
     issuer = await stack.enter_async_context(
         IssuerKeys(settings.oidc_issuer, egress, now=SystemClock.monotonic)
     )
-    return OidcVerifier(issuer, rules, settings.oidc_algorithms, now=SystemClock.now)
+    return OidcVerifier(
+        issuer, rules, settings.oidc_algorithms, now=SystemClock.now, monotonic=SystemClock.monotonic
+    )

@@ -14,6 +14,7 @@ from waitd.app.adapters import Adapters
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
+from waitd.core.waits.retention import RetentionHorizon
 from waitd.engine.clock import SteadyClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
@@ -62,7 +63,7 @@ class Engine(StoreListener):
             measure=self._measure,
             now=self.clock.now,
             retry_delays=settings.delivery_retry_delays,
-            costs=CostRules(cost.labels, cost.values, cost.retention),
+            costs=CostRules(cost.labels, cost.values),
         )
         signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
         self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe}
@@ -134,6 +135,7 @@ class Engine(StoreListener):
             AirflowSweep(self.store, adapters.airflow).run, settings.airflow_sweep_interval
         )
         self._saved_overhead = MeasuredUsage()
+        self._cost_horizon = RetentionHorizon(cost.retention)
         self._frozen = 0
 
     def _build_s3_event_queue(self, settings: Settings, adapters: Adapters) -> "S3EventQueue | None":
@@ -174,6 +176,7 @@ class Engine(StoreListener):
         self.clock.follow(moved)
         self.poker.reanchor(moved)
         self.maintenance.reanchor(moved)
+        self._cost_horizon.reanchor(moved, self.clock.monotonic())
         self.signals.reanchor(moved)
         self.deliverer.check_soon()
 
@@ -204,7 +207,8 @@ class Engine(StoreListener):
         """
         overhead = self.meter.overhead if self.meter is not None else MeasuredUsage()
         if overhead != self._saved_overhead:
-            await self.store.save_overhead(overhead.since(self._saved_overhead))
+            before = self._cost_horizon.before(self.clock.now(), self.clock.monotonic())
+            await self.store.save_overhead(overhead.since(self._saved_overhead), before)
             self._saved_overhead = overhead
 
     def refresh_gauges(self) -> None:

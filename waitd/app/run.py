@@ -49,7 +49,9 @@ async def open_daemon(settings: Settings, *, adopt_copy: bool = False) -> AsyncI
         engine = Engine(settings, database, adapters, instruments)
         stack.push_async_callback(engine.store.close)
         _warn_if_ephemeral(settings, instruments)
-        guard = await stack.enter_async_context(open_guard(settings, engine.store, adapters.egress))
+        guard = await stack.enter_async_context(
+            open_guard(settings, engine.store, adapters.egress, engine.maintenance.kept_since)
+        )
         yield Daemon(settings, engine, adapters, guard)
 
 

@@ -39,16 +39,21 @@ class ApiKeyring:
     """Implements `Keyring`. Call `open` before use, and keep `run` running."""
 
     def __init__(
-        self, store: KeyStore, *, file: Path | None, retention: float, now: Callable[[], float]
+        self,
+        store: KeyStore,
+        *,
+        file: Path | None,
+        kept_since: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         """Configure the keyring.
 
-        `retention` is the seconds for which revoked and expired keys stay listed; `now` gives Unix
+        Keys that were revoked or expired before `kept_since` are deleted; it and `now` give Unix
         seconds.
         """
         self._store = store
         self._file = file
-        self._retention = retention
+        self._kept_since = kept_since
         self._now = now
         self._store_keys: dict[str, ApiKey] = {}
         self._file_keys: dict[str, ApiKey] = {}
@@ -197,12 +202,12 @@ class ApiKeyring:
                 self._store_keys |= {key.id: key for key in due}
 
     async def _delete_expired(self) -> None:
-        now = self._now()
+        now, kept_since = self._now(), self._kept_since()
         async with self._lock:
             expired = [
                 key.id
                 for key in self._store_keys.values()
-                if (ended := key.invalid_since(now)) is not None and ended < now - self._retention
+                if (ended := key.invalid_since(now)) is not None and ended < kept_since
             ]
             if expired:
                 await self._store.delete_api_keys(expired)

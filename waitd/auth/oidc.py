@@ -7,7 +7,7 @@ digest.
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from joserfc import jws
@@ -30,8 +30,19 @@ _MAX_TOKEN_LENGTH = 8192
 _MALFORMED = "the token is neither an API key nor a JWT signed with one of oidc_algorithms"
 
 
+class _CachedToken(NamedTuple):
+    """A verified token, and until when it is not verified again, in monotonic seconds."""
+
+    verified: VerifiedToken
+    fresh_until: float
+
+
 class OidcVerifier:
-    """Verifies tokens of one issuer. `now` gives Unix seconds."""
+    """Verifies tokens of one issuer.
+
+    A token expires by the wall clock `now`, and its place in the cache by the `monotonic` one: a
+    wall clock that steps back prolongs no trust.
+    """
 
     def __init__(
         self,
@@ -40,6 +51,7 @@ class OidcVerifier:
         algorithms: Sequence[str],
         *,
         now: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self._issuer_keys = issuer_keys
         self._rules = rules
@@ -48,12 +60,19 @@ class OidcVerifier:
         self._jws_registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
         self._jws_registry.max_header_length = _MAX_TOKEN_LENGTH
         self._now = now
-        self._cache: BoundedDict[bytes, VerifiedToken] = BoundedDict(MAX_CACHED)
+        self._monotonic = monotonic
+        self._cache: BoundedDict[bytes, _CachedToken] = BoundedDict(MAX_CACHED)
 
     def cached_fresh(self, token: str) -> Principal | None:
         """The principal of a token that was verified lately; None if `principal` must verify it."""
-        verified = self._cache.get(_digest(token))
-        return verified.principal if verified is not None and self._now() < verified.expires_at else None
+        cached = self._cache.get(_digest(token))
+        if (
+            cached is None
+            or self._now() >= cached.verified.expires_at
+            or self._monotonic() >= cached.fresh_until
+        ):
+            return None
+        return cached.verified.principal
 
     async def principal(self, token: str) -> Principal:
         """The token's principal.
@@ -70,8 +89,8 @@ class OidcVerifier:
             )
         now = self._now()
         verified = verify_claims(self._verified_claims(token, key), self._rules, now)
-        expires_at = min(verified.expires_at, now + CACHE_SECONDS)
-        self._cache[_digest(token)] = verified._replace(expires_at=expires_at)
+        lifetime = min(verified.expires_at - now, CACHE_SECONDS)
+        self._cache[_digest(token)] = _CachedToken(verified, self._monotonic() + lifetime)
         return verified.principal
 
     def _key_id(self, token: str) -> str | None:

@@ -93,6 +93,10 @@ class Maintenance:
             log.warning("schedules_not_moved", seconds=round(moved, 3), error=str(error))
             await self._clock.sleep(FLUSH_SECONDS)
 
+    def kept_since(self) -> float:
+        """What ended before this time is deleted, Unix seconds."""
+        return self._horizon.before(self._clock.now(), self._clock.monotonic())
+
     def reanchor(self, moved: float) -> None:
         """Keeps what is kept for the retention, although the wall clock stepped by `moved`."""
         self._horizon.reanchor(moved, self._clock.monotonic())
@@ -141,7 +145,7 @@ class Maintenance:
             log.warning("waits_not_held", waits=len(lost))
             async for page in waiting_pages(self._store):
                 self._poker.adopt(wait for wait in page if wait.id in lost)
-        before = self._horizon.before(self._clock.now(), self._clock.monotonic())
+        before = self.kept_since()
         while pruned := await self._store.prune(before, PAGE_ROWS):
             log.info("pruned", waits=pruned)
         while pruned := await self._store.prune_audit(before, PAGE_ROWS):

@@ -216,8 +216,10 @@ class MaintenanceStore(Protocol):
     async def prune_audit(self, before: float, limit: int) -> int:
         """Deletes up to `limit` audit entries older than `before`; returns their number."""
 
-    async def save_overhead(self, measured: MeasuredUsage) -> None:
-        """Adds usage that belongs to no wait to today's costs; deletes old costs.
+    async def save_overhead(self, measured: MeasuredUsage, before: float) -> None:
+        """Adds usage that belongs to no wait to today's costs.
+
+        Deletes the costs of days before `before`, Unix seconds.
 
         Raises StoreUnavailable.
         """

@@ -166,9 +166,9 @@ class Store(Writer):
         """See `SignalStore`."""
         return await self._execute(PruneSignals(before, limit))
 
-    async def save_overhead(self, measured: MeasuredUsage) -> None:
+    async def save_overhead(self, measured: MeasuredUsage, before: float) -> None:
         """See `MaintenanceStore`."""
-        await self._execute(SaveOverhead(measured))
+        await self._execute(SaveOverhead(measured, before))
 
     async def shift_schedules(self, moved: float) -> None:
         """See `MaintenanceStore`."""

@@ -178,9 +178,10 @@ class SaveSignal(Command[None]):
 
 @dataclass(slots=True, eq=False)
 class SaveOverhead(Command[None]):
-    """Adds usage that belongs to no wait to today's costs."""
+    """Adds usage that belongs to no wait to today's costs, and deletes those before `before`."""
 
     measured: MeasuredUsage
+    before: float
 
 
 @dataclass(slots=True, eq=False)

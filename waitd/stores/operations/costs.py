@@ -86,7 +86,7 @@ async def _bounded_value(transaction: Transaction, wait: StoredWait, label: str,
 
 
 def save_overhead(transaction: Transaction, commands: Sequence[SaveOverhead]) -> None:
-    """Adds usage that belongs to no wait, and deletes sums that are older than their retention."""
+    """Adds usage that belongs to no wait, and deletes the sums of days that are too old."""
     if not commands:
         return
     total = WaitingTotals("")
@@ -94,7 +94,7 @@ def save_overhead(transaction: Transaction, commands: Sequence[SaveOverhead]) ->
         total = total.plus(WaitingTotals("", measured=command.measured))
     key = _CostKey("", NO_NAMESPACE, day_of(transaction.now), "", "")
     bulk.defer(transaction.connection, _ADD, [_row(key, total)])
-    PRUNE.defer(transaction.connection, before=day_of(transaction.now - transaction.rules.costs.retention))
+    PRUNE.defer(transaction.connection, before=day_of(max(command.before for command in commands)))
 
 
 def _row(key: _CostKey, totals: WaitingTotals) -> tuple[Any, ...]:

@@ -24,12 +24,10 @@ class CostRules(NamedTuple):
     Attributes:
         labels: the names of these labels.
         max_values: how many values a label may have per day and namespace.
-        retention: how long the sums are kept, seconds.
     """
 
     labels: Sequence[str] = ()
     max_values: int = 1000
-    retention: float = 400 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
