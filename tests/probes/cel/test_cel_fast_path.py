@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from waitd.probes.cel.ast import root_node
 from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
+from waitd.probes.cel.functions import new_environment
 from waitd.probes.cel.response import RESPONSE_ENV
 
-ENV = cel.NewEnv(
-    variables={
+ENV = new_environment(
+    {
         "status": cel.Type.INT,
         "headers": cel.Type.Map(cel.Type.STRING, cel.Type.STRING),
         "body": cel.Type.DYN,
@@ -43,9 +44,9 @@ def evaluate_by_cel(source: str, variables: Variables) -> Any:
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-1, 0, 1, 200, 404])
 #: Without NUL, at which CEL's Python bindings cut off strings and keys.
-WORDS = st.sampled_from(["", "done", "FAILED", "a b", "é", "1", "true"]) | st.text(max_size=4).filter(
-    lambda word: "\0" not in word
-)
+WORDS = st.sampled_from(
+    ["", "done", "FAILED", " Done\n", "a b", "É", "é", "1", "true", "\x1c", "\x85a"]
+) | st.text(max_size=4).filter(lambda word: "\0" not in word)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | WORDS
 VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(WORDS, SCALARS, max_size=2)
 
@@ -62,9 +63,10 @@ def quoted(word: str) -> str:
 
 
 LITERALS = WORDS.map(quoted) | NUMBERS.map(str) | st.sampled_from(["null", "true", "false"])
+METHODS = st.sampled_from(["", "", "", ".lowerAscii()", ".upperAscii()", ".trim()", ".trim().lowerAscii()"])
 FIELDS = st.sampled_from(
     ["status", "text", "headers['x']", "body.a", "body.a.c", "body['a-b']", "body", "body.b.c.d"]
-)
+).flatmap(lambda field: METHODS.map(lambda method: field + method))
 COMPARISONS = st.tuples(FIELDS, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), LITERALS).map(" ".join)
 REVERSED = st.tuples(LITERALS, st.sampled_from(["==", "!="]), FIELDS).map(" ".join)
 MEMBERSHIPS = st.tuples(FIELDS, st.lists(WORDS.map(quoted), max_size=3)).map(
@@ -98,6 +100,8 @@ def compiles(source: str) -> bool:
 @example("body.a == 'x' || status == 200", Variables(200, {}, {}, ""))
 @example("body.a == 'x' && status == 404", Variables(200, {}, {}, ""))
 @example("!(body.a == 'x')", Variables(200, {}, {}, ""))
+@example("body.a.lowerAscii() == 'done'", Variables(200, {}, {"a": "DONE"}, ""))
+@example("text.trim() == ''", Variables(200, {}, {}, "\x1c"))
 @example("body.a < -1", Variables(200, {}, {"a": -2}, ""))
 def test_the_fast_path_evaluates_as_cel_does(source: str, variables: Variables) -> None:
     function = compile_source(source)
@@ -114,6 +118,8 @@ def test_the_fast_path_evaluates_as_cel_does(source: str, variables: Variables) 
         ("body['status'] != 'RUNNING' && status < 300", True),
         ("body.run.error != null || !(body.done == true)", True),
         ("body.rows > 0", True),
+        ("body.status.lowerAscii() in ['succeeded', 'done']", True),
+        ("headers['x-state'].trim().upperAscii() != 'DONE'", False),
         ("headers['x-state'] == 'done'", True),
     ],
 )  # fmt: skip

@@ -22,6 +22,37 @@ _TIME_ZONE_METHODS = re.compile(
 #: A name of the IANA database, or an offset. CEL opens a file with the name, so a path is refused.
 _TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*|[+-]?[0-9]{2}:[0-9]{2}")
 
+#: The functions that match regular expressions; the pattern is their first argument.
+_PATTERNS = frozenset(("matches", "find", "findAll"))
+#: The functions of `waitd.probes.cel.functions`. Each takes more than a look at its input.
+_FUNCTIONS = frozenset(
+    [
+        "charAt",
+        "find",
+        "findAll",
+        "format",
+        "indexOf",
+        "isSorted",
+        "join",
+        "lastIndexOf",
+        "lowerAscii",
+        "max",
+        "min",
+        "quote",
+        "replace",
+        "reverse",
+        "split",
+        "strings.quote",
+        "substring",
+        "sum",
+        "trim",
+        "upperAscii",
+    ]
+)
+#: A function costs this many units for each byte of its input when a loop calls it, and `findAll`
+#: always.
+_LOOP_FACTOR = 8
+
 
 class _Kind(IntEnum):
     """The kind of an expression: the number of the field of `Expr` that is set."""
@@ -56,6 +87,14 @@ class Node(NamedTuple):
         if self.kind is not _Kind.CALL or _all(self.data, 1):  # a method's receiver
             return "", []
         return _first(self.data, 2).decode(), [_node(part) for part in _all(self.data, 3)]
+
+    @property
+    def method(self) -> tuple[str, "Node"] | None:
+        """The method called without arguments, and its receiver; None for any other node."""
+        if self.kind is not _Kind.CALL or _all(self.data, 3):
+            return None
+        receivers = _all(self.data, 1)
+        return (_first(self.data, 2).decode(), _node(receivers[0])) if receivers else None
 
     @property
     def reference(self) -> tuple[str, Path] | None:
@@ -106,6 +145,10 @@ class ExpressionAnalysis:
         joins: whether it adds or concatenates outside a loop, or puts values into a list or map.
         matches: whether it matches a regular expression.
         large_pattern: whether a pattern may be large, is not a literal, or is matched in a loop.
+        inflation: how many times larger than its input the strings may be that its functions build;
+            0: it calls no function of `waitd.probes.cel.functions`.
+        unbounded: whether a string may be built whose size no literal bounds.
+        splits: whether it makes lists of strings.
         unknown_zone: whether a time zone is not a literal, or not the name of one.
     """
 
@@ -118,6 +161,9 @@ class ExpressionAnalysis:
     joins: bool = False
     matches: bool = False
     large_pattern: bool = False
+    inflation: int = 0
+    unbounded: bool = False
+    splits: bool = False
     unknown_zone: bool = False
     _mentions: int = 0
 
@@ -160,14 +206,41 @@ class ExpressionAnalysis:
         if receiver and arguments and _TIME_ZONE_METHODS.fullmatch(function):
             zone = _string(parts[-1])
             self.unknown_zone |= zone is None or _TIME_ZONE.fullmatch(zone) is None
-        if function == "matches":
-            pattern = _string(parts[-1])
+        if function in _PATTERNS:
+            pattern = _string(parts[1] if len(parts) > 1 else parts[-1])
             self.matches = True
             self.large_pattern |= depth > 0 or pattern is None or bool(_LARGE_PATTERN.search(pattern))
         elif function == "_+_" and not depth:
             self.joins = True
         for part in parts:
             self.visit(part, shadowed, depth)
+        if function in _FUNCTIONS:
+            self._extension(function, parts, depth)
+
+    def _extension(self, function: str, parts: Sequence[Node], depth: int) -> None:
+        """Notes a call of a function that `functions` adds, whose parts were visited."""
+        self.joins = True
+        factor = _LOOP_FACTOR if depth else 1
+        texts = [_string(part) for part in parts]
+        match function:
+            case "split":
+                self.splits = True
+            case "findAll":
+                self.splits = True
+                factor *= _LOOP_FACTOR
+            case "replace" if len(parts) > 2:
+                self.unbounded |= texts[2] is None
+                factor *= len(texts[2] or "") + 1
+            case "join":
+                # Strings from outside a loop may have been put into a list once per element.
+                self.unbounded |= self.outer > 0 or (len(parts) > 1 and texts[1] is None)
+                factor *= len(texts[-1] or "") + 1
+            case "format":
+                self.unbounded |= texts[0] is None
+                factor *= 4
+            case "quote" | "strings.quote":
+                factor *= 2
+        self.inflation = max(1, self.inflation) * factor
 
     def _comprehension(self, data: bytes, shadowed: frozenset[str], depth: int) -> None:
         self.loops += 1

@@ -16,6 +16,7 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no t
 from waitd.core.errors import Problem
 from waitd.probes.cel.ast import ExpressionAnalysis, Path, analyze, root_node
 from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
+from waitd.probes.cel.functions import new_environment
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
@@ -65,7 +66,7 @@ class CelEnvironment:
     """The variables that expressions may name, with their types."""
 
     def __init__(self, variables: Mapping[str, cel.Type]) -> None:
-        self._env = cel.NewEnv(variables=dict(variables))
+        self._env = new_environment(variables)
         self._variables = frozenset(variables)
         #: Cached by source: a hundred thousand waits mostly share a few expressions.
         self.compile = lru_cache(maxsize=4096)(self._compile)
@@ -184,8 +185,11 @@ class Expression:
             items: the most elements that a list or map in the input can have.
         """
         analysis, length = self._analysis, len(self.source)
-        if analysis.large_pattern or analysis.growth > _MAX_GROWTH:
+        if analysis.large_pattern or analysis.unbounded or analysis.growth > _MAX_GROWTH:
             return UNBOUNDED
+        if analysis.inflation:
+            weight = (weight + length) * analysis.inflation
+            items += weight if analysis.splits else 0
         total = weight * length // (1 if analysis.loops or analysis.joins or analysis.matches else 16)
         elements = items + length // 2  # the expression itself may contain a list
         total += analysis.building * elements * elements

@@ -14,9 +14,9 @@ add 10 µs. To measure it again, time `RESPONSE_ENV.compile(source).evaluate(res
 with the expression's attribute `fast_path` set to None.
 
 Supported: a literal or a field of a variable, compared with a literal (`==`, `!=`, `<`, `<=`, `>`,
-`>=`) or with a list of strings (`in`); and such comparisons joined by `&&`, `||` and `!`. A
-function returns None where it cannot decide (a missing field, another type); then CEL evaluates the
-expression, so errors come from CEL alone.
+`>=`) or with a list of strings (`in`); such comparisons joined by `&&`, `||` and `!`; and
+`lowerAscii`, `upperAscii` and `trim` of a field. A function returns None where it cannot decide (a
+missing field, another type); then CEL evaluates the expression, so errors come from CEL alone.
 """
 
 import operator
@@ -36,6 +36,12 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "_<=_": operator.le,
     "_>_": operator.gt,
     "_>=_": operator.ge,
+}
+#: What these methods return for text in ASCII.
+_METHODS: dict[str, Callable[[str], str]] = {
+    "lowerAscii": str.lower,
+    "upperAscii": str.upper,
+    "trim": lambda text: text.strip(" \t\n\v\f\r"),
 }
 
 
@@ -139,7 +145,7 @@ def _reader(node: Node) -> _Reader | None:
     """Returns a function that reads a field of a variable, or `_UNKNOWN` if it is missing."""
     reference = node.reference
     if reference is None:
-        return None
+        return _method_reader(node)
     name, path = reference
     if not path:
         return operator.attrgetter(name)
@@ -161,3 +167,19 @@ def _reader(node: Node) -> _Reader | None:
         return value
 
     return read
+
+
+def _method_reader(node: Node) -> _Reader | None:
+    """Returns a function that reads a field and calls a method; `_UNKNOWN` if not in ASCII."""
+    called = node.method
+    if called is None or called[0] not in _METHODS:
+        return None
+    method, read = _METHODS[called[0]], _reader(called[1])
+    if read is None:
+        return None
+
+    def read_method(variables: Any) -> Any:
+        value = read(variables)
+        return method(value) if isinstance(value, str) and value.isascii() else _UNKNOWN
+
+    return read_method
