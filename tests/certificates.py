@@ -10,6 +10,7 @@ class Authority:
     """Issues certificates and keys into files."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._ca = trustme.CA()
         self.file = folder / "ca.crt"
         self._ca.cert_pem.write_to_path(str(self.file))

@@ -213,6 +213,17 @@ async def test_the_trust_store_is_a_setting(authority: Authority, monkeypatch: p
         assert await poke(False, server.url, EgressGuard(tls=TlsContexts("certifi"))) == b"ok"
 
 
+async def test_a_connection_with_a_certificate_trusts_the_store_of_the_setting(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    context = [await client_tls(authority.client(name)._replace(verify=True)) for name in ("ann", "bob")]
+    async with Server(authority).run() as server:
+        assert await poke(context[0], server.url, EgressGuard(tls=TlsContexts("system"))) == b"ok"
+        refused = await failure(context[1], server.url, EgressGuard(tls=TlsContexts("certifi")))
+        assert refused == "TLS failed: self-signed certificate in certificate chain."
+
+
 async def test_http_1_1_is_agreed_on(authority: Authority) -> None:
     async with Server(authority).run() as server:
         await exchange(await trusting(authority), server)

@@ -53,28 +53,20 @@ def _version(extra: str, path: str) -> _FileVersion:
 
 @lru_cache(maxsize=_MAX_CONTEXTS)
 def _context(tls: ClientTls, _: tuple[_FileVersion, ...]) -> ssl.SSLContext:
-    context = ResumingContext()
-    if tls.verify is True:
-        context.load_default_certs()
-    elif tls.verify is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        _load_authorities(context, tls.verify)
+    context = _verifying_context(tls.verify)
     if tls.cert is not None:
         _load_certificate(context, tls.cert, tls.key)
     return context
 
 
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+def _verifying_context(verify: bool | str) -> ssl.SSLContext:
+    if not isinstance(verify, str):
+        return ResumingContext(verify=verify)
     try:
-        if Path(path).is_dir():
-            context.load_verify_locations(capath=path)
-        else:
-            context.load_verify_locations(cafile=path)
+        return ResumingContext(verify)
     except OSError as error:
         raise ValueError(
-            f"the extra's verify names {path!a}, which has no CA certificates: {_why(error)}"
+            f"the extra's verify names {verify!a}, which has no CA certificates: {_why(error)}"
         ) from None
 
 

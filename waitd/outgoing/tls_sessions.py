@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 
 #: The most sessions of one context; each holds the server's certificates, about 5 KiB.
@@ -48,25 +49,23 @@ class TlsContexts:
         """Returns the context of connections without certificates; loads it at its first use."""
         context = self._contexts.get(verify)
         if context is None:
-            context = self._contexts[verify] = self.adopt(self._load(verify=verify))
+            context = self._contexts[verify] = self.adopt(ResumingContext(verify=verify))
         return context
 
     def adopt(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Returns a connection's own context, with the version and the protocol of all."""
+        """Returns a context with what all have in common.
+
+        That is the version, the protocol, and the authorities if the context names none.
+        """
         if context.minimum_version != self._minimum_version:
             context.minimum_version = self._minimum_version
         context.set_alpn_protocols(["http/1.1"])
-        return context
-
-    def _load(self, *, verify: bool) -> "ResumingContext":
-        context = ResumingContext()
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif self._ca_file is not None:
-            context.load_verify_locations(cafile=self._ca_file)
-        else:
-            context.load_default_certs()
+        if isinstance(context, ResumingContext) and context.lacks_authorities:
+            context.lacks_authorities = False
+            if self._ca_file is not None:
+                context.load_verify_locations(cafile=self._ca_file)
+            else:
+                context.load_default_certs()
         return context
 
 
@@ -116,15 +115,32 @@ class _ResumableObject(ssl.SSLObject):
 class ResumingContext(ssl.SSLContext):
     """A client's context that keeps the newest session of each origin."""
 
-    def __new__(cls, **_: object) -> Self:
+    def __new__(cls, *_: object, **__: object) -> Self:
         """Creates the context, as strict as `ssl.create_default_context`."""
         self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         if sys.version_info >= (3, 13):
             self.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         return self
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`monotonic` is the clock by which sessions grow old."""
+    def __init__(
+        self, ca: str | None = None, *, verify: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Creates the context.
+
+        Args:
+            ca: a file or directory of the authorities; None: those that `TlsContexts` loads.
+            verify: whether to verify certificates.
+            monotonic: the clock by which sessions grow old.
+
+        Raises:
+            OSError: `ca` has no certificates.
+        """
+        self.lacks_authorities = verify and ca is None
+        if not verify:
+            self.check_hostname = False
+            self.verify_mode = ssl.CERT_NONE
+        elif ca is not None:
+            self.load_verify_locations(**{"capath" if Path(ca).is_dir() else "cafile": ca})
         self.sslobject_class = _ResumableObject
         self._monotonic = monotonic
         self._sessions: OrderedDict[_OriginKey, _Session] = OrderedDict()
