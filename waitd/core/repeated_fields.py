@@ -1,6 +1,7 @@
 """Finds fields that JSON text gives more than once in one object; decoders keep the last one."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +16,9 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(fields)
     if len(unique) == len(fields):
         return unique
-    names = [name for name, _ in fields]
+    counts = Counter(name for name, _ in fields)
     repeating = _Repeating(unique)
-    repeating.repeated = [name for name in unique if names.count(name) > 1][:32]
+    repeating.repeated = [name for name, count in counts.items() if count > 1][:32]
     return repeating
 
 
