@@ -32,6 +32,13 @@ class Authority:
         """The context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.file))
 
+    def demanding_context(self) -> ssl.SSLContext:
+        """The context of a server that demands a certificate of this authority."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.file)
+        context.load_cert_chain(self.certificate, self.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
 
 def replace_file(file: Path, content: bytes) -> None:
     """Replaces the file atomically, as a mounted secret changes."""

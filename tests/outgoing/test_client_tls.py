@@ -1,7 +1,6 @@
 """TLS contexts of connections: a server verifies the client, the client the server."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,13 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 async def url(authority: Authority) -> AsyncIterator[str]:
     """A server that demands a certificate of the same authority."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
-    context.load_cert_chain(authority.certificate, authority.key)
-    context.verify_mode = ssl.CERT_REQUIRED
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async with stream_server(serve, tls=context) as port:
+    async with stream_server(serve, tls=authority.demanding_context()) as port:
         yield f"https://127.0.0.1:{port}"
 
 

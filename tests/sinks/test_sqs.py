@@ -1,14 +1,18 @@
 """SQS only: FIFO queues, regions, and errors that moto does not produce."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from certificates import Authority
 from daemon import serving
 from deliveries import make_item
 from fakes import FakeConnections
 from sink_setup import SinkSetup
+from stream_server import stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
@@ -103,6 +107,31 @@ async def test_errors_that_moto_does_not_produce(
         async with SqsSink(FakeConnections(connection)) as sink:
             target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
             assert await sink.deliver(target, make_item()) == expected
+
+
+async def test_a_private_authority_and_a_client_certificate_are_used(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    body = b'{"__type": "ThrottlingException"}'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 400 x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        await reader.read()  # closes when the client has the answer
+
+    async with stream_server(serve, tls=authority.demanding_context()) as port:
+        extra = {
+            "region_name": "eu-west-1",
+            "endpoint_url": f"https://127.0.0.1:{port}",
+            "verify": str(authority.file),
+            "config_kwargs": {"client_cert": [str(authority.certificate), str(authority.key)]},
+        }
+        connection = Connection("c", "aws", login="AKIA", password="s", extra=extra)
+        async with SqsSink(FakeConnections(connection)) as sink:
+            target = sink.parse({"aws_conn_id": "c", "queue_url": f"https://127.0.0.1:{port}/1/q"})
+            assert await sink.deliver(target, make_item()) == DeliveryFailed("SQS is throttling requests")
 
 
 async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSetup) -> None:

@@ -1,5 +1,6 @@
 """Credentials with a server that checks signatures and permissions, and from other sources."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import moto.settings
 import pytest
+from certificates import Authority
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
-from raw_server import ScriptedConnections, Transport
+from raw_server import ScriptedConnections, Transport, answer
 from s3_pokes import aws, payload_of, poke, poke_key, s3_client
+from stream_server import stream_server
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import AssumedRole, AwsKeySource
+from waitd.core.connections.aws import AssumedRole, AwsKeySource, parse_aws_connection
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.access.aws import AccountRef, AwsEndpoints
@@ -156,6 +159,38 @@ async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
         role_arn=role.arn, service_config={"sts": {"endpoint_url": s3.url}}, region_name="us-east-1"
     )
     assert isinstance(await poke_key(account, bucket_name=bucket, bucket_key="a"), Success)
+
+
+async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    keys = "".join(
+        f"<{name}>{value}</{name}>"
+        for name, value in [
+            ("AccessKeyId", "ASIA"),
+            ("SecretAccessKey", "s"),
+            ("SessionToken", "t"),
+            ("Expiration", "2100-01-01T00:00:00Z"),
+        ]
+    )
+    body = f"<R><AssumeRoleResult><Credentials>{keys}</Credentials></AssumeRoleResult></R>".encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(200, body, "Content-Type: text/xml", "Connection: close"))
+        writer.close()
+
+    async with stream_server(serve, tls=authority.demanding_context()) as port:
+        extra = {
+            "role_arn": "arn:aws:iam::123456789012:role/reader",
+            "region_name": "eu-west-1",
+            "service_config": {"sts": {"endpoint_url": f"https://127.0.0.1:{port}"}},
+            "verify": str(authority.file),
+            "config_kwargs": {"client_cert": [str(authority.certificate), str(authority.key)]},
+        }
+        source = parse_aws_connection(Connection("a", "aws", login="AKIA", password="s", extra=extra)).keys
+        assert source is not None
+        assert await AwsCredentials(now=lambda: 0.0).get(source) == AwsKeys("ASIA", "s", "t")
 
 
 async def test_the_message_says_why_a_role_cannot_be_assumed(s3: S3Server) -> None:

@@ -53,11 +53,13 @@ class AssumedRole(NamedTuple):
         arn: the role.
         options: further parameters of STS's `AssumeRole`, sorted by name.
         endpoint: the base URL of STS; None for AWS's own.
+        tls: how certificates of STS are verified: as those of the connection's service.
     """
 
     arn: str
     options: tuple[tuple[str, Any], ...] = ()
     endpoint: str | None = None
+    tls: ClientTls = DEFAULT_TLS
 
 
 class AwsKeySource(NamedTuple):
@@ -119,14 +121,15 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
         raise ValueError(
             "use_fips_endpoint and use_dualstack_endpoint choose an endpoint of AWS, so they exclude endpoint_url"
         )
+    tls = aws_tls(extra)
     return AwsConnection(
         keys=None
         if config.get("signature_version") == "unsigned"
-        else _key_source(connection, session, region),
+        else _key_source(connection, session, region, tls),
         region=region,
         endpoint=endpoint,
         addressing_style=style,
-        tls=parse_client_tls({**extra, "cert": config.get("client_cert")}),
+        tls=tls,
         fips=fips,
         dual_stack=dual_stack,
     )
@@ -174,7 +177,20 @@ def aws_endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = Fal
         raise ValueError(f"the endpoint_url of {service}: {error}") from None
 
 
-def _key_source(connection: Connection, session: Mapping[str, Any], region: str | None) -> AwsKeySource:
+def aws_tls(extra: Mapping[str, Any]) -> ClientTls:
+    """The TLS options in the extra of an AWS connection; raises as `parse_client_tls`."""
+    return parse_client_tls({**extra, "cert": _map(extra, "config_kwargs").get("client_cert")})
+
+
+def botocore_tls(tls: ClientTls) -> tuple[bool | str | None, str | tuple[str, str] | None]:
+    """The same as botocore's options `verify` and `client_cert`."""
+    cert = (tls.cert, tls.key) if tls.cert and tls.key else tls.cert
+    return None if tls.verify is True else tls.verify, cert
+
+
+def _key_source(
+    connection: Connection, session: Mapping[str, Any], region: str | None, tls: ClientTls
+) -> AwsKeySource:
     extra = connection.extra
     key_id, secret = connection.login, connection.password
     for fields in (extra, session):
@@ -186,10 +202,10 @@ def _key_source(connection: Connection, session: Mapping[str, Any], region: str 
     if static is None and (connection.login or connection.password):
         raise ValueError("the connection needs both login (the access key id) and password (its secret)")
     profile = text_field(extra, "profile_name") or text_field(session, "profile_name")
-    return AwsKeySource(static, profile, _role(extra), region)
+    return AwsKeySource(static, profile, _role(extra, tls), region)
 
 
-def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
+def _role(extra: Mapping[str, Any], tls: ClientTls) -> AssumedRole | None:
     arn = text_field(extra, "role_arn")
     if arn is None:
         return None
@@ -201,7 +217,8 @@ def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
         options.setdefault("ExternalId", external_id)
     if not all(isinstance(value, (str, int)) for value in options.values()):
         raise ValueError("assume_role_kwargs holds only strings and numbers")
-    return AssumedRole(arn, tuple(sorted(options.items())), aws_endpoint(extra, "sts", own_only=True))
+    endpoint = aws_endpoint(extra, "sts", own_only=True)
+    return AssumedRole(arn, tuple(sorted(options.items())), endpoint, tls)
 
 
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:

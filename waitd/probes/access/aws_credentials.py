@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.bounded_dict import BoundedDict
-from waitd.core.connections.aws import AwsKeySource
+from waitd.core.connections.aws import AwsKeySource, botocore_tls
 from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable
 
@@ -201,8 +201,12 @@ def _credentials(source: AwsKeySource) -> Any:
     if role is None:
         return credentials
 
+    verify, cert = botocore_tls(role.tls)
+    config = Config(client_cert=cert)
+
     def client(*args: Any, **options: Any) -> Any:
-        return session.create_client(*args, region_name=source.region, endpoint_url=role.endpoint, **options)
+        options |= {"region_name": source.region, "endpoint_url": role.endpoint, "verify": verify}
+        return session.create_client(*args, config=config, **options)
 
     extra = {"RoleSessionName": _ROLE_SESSION, **dict(role.options)}
     fetcher = AssumeRoleCredentialFetcher(client, credentials, role.arn, extra_args=extra)

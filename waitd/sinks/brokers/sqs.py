@@ -16,14 +16,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from waitd.core.connections.aws import is_region
+from waitd.core.connections.aws import aws_tls, botocore_tls, is_region
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
+from waitd.core.connections.http_options import ClientTls
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
 from waitd.outgoing import EgressGuard
+from waitd.outgoing.tls import client_tls
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -31,8 +33,6 @@ from waitd.sinks.brokers.broker import (
     ConnId,
     ErrorReceipts,
     InvalidConnection,
-    TlsFiles,
-    tls_context,
 )
 
 #: Seconds for connecting, and for an answer; the caller limits the whole attempt.
@@ -91,8 +91,8 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
     """Sends messages.
 
     The connection is Airflow's `aws`: login and password are the access key; extra `region_name`,
-    `endpoint_url`, `service_config`, `aws_session_token`, `verify`. Without a key the machine's
-    credentials are used, as boto3 finds them.
+    `endpoint_url`, `service_config`, `aws_session_token`, `verify`, and `client_cert` of
+    `config_kwargs`. Without a key the machine's credentials are used, as boto3 finds them.
     """
 
     params_model = SqsParams
@@ -134,8 +134,14 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
 
     async def _open(self, connection: Connection, params: SqsParams) -> SqsClient:
         options = _options(connection, params)
-        if options["verify"]:  # the library would only report a failed connection
-            await asyncio.to_thread(tls_context, connection.conn_id, TlsFiles(options["verify"]))
+        tls = _tls(connection)
+        try:
+            await client_tls(tls)  # the library would only report a failed connection
+        except ValueError:
+            raise InvalidConnection(
+                f"the TLS files of the connection {connection.conn_id} cannot be read"
+            ) from None
+        verify, cert = botocore_tls(tls)
         if self._session is None:
             self._session = await asyncio.to_thread(_warm_session)
         from aiobotocore.config import AioConfig
@@ -146,10 +152,11 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             max_pool_connections=MAX_CONNECTIONS,
             retries={"total_max_attempts": 1, "mode": "standard"},  # deliveries are retried by waitd
             user_agent_extra="waitd",
+            client_cert=cert,
             ignore_configured_endpoint_urls=True,  # only the connection's own, or AWS's
         )
         async with AsyncExitStack() as stack:
-            creating = self._session.create_client("sqs", config=config, **options)
+            creating = self._session.create_client("sqs", config=config, verify=verify, **options)
             client = await stack.enter_async_context(creating)
             origin = parse_origin(client.meta.endpoint_url)
             self._check_egress(BrokerAddress(origin.host, origin.port))
@@ -235,16 +242,20 @@ def _options(connection: Connection, params: SqsParams) -> dict[str, Any]:
         raise InvalidConnection(
             f"the endpoint_url of the connection {connection.conn_id} is not a URL"
         ) from None
-    verify = extra.get("verify")
-    bundle = verify if isinstance(verify, str) and verify.lower() not in {"", "true"} else None
     return {
         "region_name": region,
         "endpoint_url": endpoint,
         "aws_access_key_id": connection.login or extra.get("aws_access_key_id") or None,
         "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key") or None,
         "aws_session_token": extra.get("aws_session_token") or None,
-        "verify": bundle if connection.verifies_tls() else False,
     }
+
+
+def _tls(connection: Connection) -> ClientTls:
+    try:
+        return aws_tls(connection.extra)
+    except ValueError as error:
+        raise InvalidConnection(f"the connection {connection.conn_id} cannot be used: {error}") from None
 
 
 def _warm_session() -> Any:
