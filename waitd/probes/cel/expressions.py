@@ -17,6 +17,7 @@ from waitd.core.errors import Problem
 from waitd.probes.cel.ast import ExpressionAnalysis, Path, analyze, root_node
 from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
 from waitd.probes.cel.functions import new_environment
+from waitd.probes.cel.hints import hint
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
@@ -67,7 +68,7 @@ class CelEnvironment:
 
     def __init__(self, variables: Mapping[str, cel.Type]) -> None:
         self._env = new_environment(variables)
-        self._variables = frozenset(variables)
+        self._variables = tuple(variables)
         #: Cached by source: a hundred thousand waits mostly share a few expressions.
         self.compile = lru_cache(maxsize=4096)(self._compile)
 
@@ -82,7 +83,7 @@ class CelEnvironment:
             compiled = self._env.compile(source)
             serialized, type_name = compiled.serialize(), compiled.return_type().name()
         except RuntimeError as error:
-            raise ValueError(_compile_errors(str(error))) from None
+            raise ValueError(f"{_compile_errors(str(error))}; {self._hint(source)}") from None
         analysis = analyze(serialized)
         if analysis.nested:
             raise ValueError(
@@ -92,9 +93,19 @@ class CelEnvironment:
             raise ValueError("a time zone must be a literal such as 'Europe/Berlin' or '+02:00'")
         names = analysis.paths.keys()
         # Types and enum values are names, too: CEL knows their values.
-        fast_path = compile_fast(root_node(serialized)) if names <= self._variables else None
-        analysis.paths = {name: analysis.paths[name] for name in names & self._variables}
+        fast_path = compile_fast(root_node(serialized)) if names <= set(self._variables) else None
+        analysis.paths = {name: analysis.paths[name] for name in names & set(self._variables)}
         return Expression(source, compiled, type_name, analysis, fast_path)
+
+    def _hint(self, source: str) -> str:
+        return hint(source, self._variables, self._compiles)
+
+    def _compiles(self, source: str) -> bool:
+        try:
+            self._env.compile(source)
+        except RuntimeError:
+            return False
+        return True
 
     def problem(self, source: str, expected: str | None = None) -> str | None:
         """Returns what is wrong with an expression, or None.
