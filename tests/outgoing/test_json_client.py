@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from daemon import serving
+from stream_server import stream_server
 
 from waitd.core.connections.egress import EgressPolicy
 from waitd.outgoing import EgressGuard, JsonClient, JsonResponse
@@ -121,3 +122,45 @@ async def test_the_egress_rules_apply_to_names_and_addresses(server: Server, by_
 async def test_it_works_only_within_its_context() -> None:
     with pytest.raises(RuntimeError, match="outside its context"):
         await client().request("GET", "http://127.0.0.1:1/", service="it")
+
+
+@pytest.mark.parametrize(
+    ("fields", "connections"), [("", 1), ("Keep-Alive: timeout=60\r\n", 1), ("Keep-Alive: timeout=0\r\n", 2)]
+)
+async def test_a_connection_is_used_again_as_long_as_the_server_keeps_it(
+    fields: str, connections: int
+) -> None:
+    accepted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(f"HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\n{{}}".encode())
+
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=10)
+    async with stream_server(serve) as port, client:
+        for _ in range(2):
+            await client.request("POST", f"http://127.0.0.1:{port}/", service="the service")
+    assert accepted == connections
+
+
+async def test_a_connection_that_the_server_closed_while_idle_is_not_used_again() -> None:
+    accepted, gone = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.write_eof()
+        await reader.read()
+        gone.set()
+
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=10)
+    async with stream_server(serve) as port, client:
+        for _ in range(2):
+            gone.clear()
+            await client.request("POST", f"http://127.0.0.1:{port}/", service="the service")
+            await gone.wait()
+    assert accepted == 2

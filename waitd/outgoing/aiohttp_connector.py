@@ -55,6 +55,8 @@ class Connector(aiohttp.TCPConnector):
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Keeps a connection; closes those of the origin that was least recently used."""
         super()._release(key, protocol, should_close=should_close)
+        if isinstance(protocol, BoundedResponseHandler):
+            protocol.start_idling()
         if len(self._conns) > self._max_idle:
             for idle, _ in self._conns.pop(next(iter(self._conns))):
                 idle.close()

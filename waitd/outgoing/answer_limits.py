@@ -6,6 +6,7 @@ idle connection.
 """
 
 import asyncio
+import math
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError
 
+from waitd.core.http.headers import parse_keep_alive
 from waitd.outgoing.errors import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
 
 #: The head of an answer, together with those of its interim (1xx) answers, has at most this many
@@ -54,12 +56,23 @@ class BoundedResponseHandler(ResponseHandler):
 
     _received = _interim = 0
     _body: StreamReader | None = None
+    #: For how many seconds the server keeps the connection idle, and when that ends.
+    _keep_alive = _idle_until = math.inf
 
     def set_response_params(self, **params: Any) -> None:
         """Prepares for the answer to the next request."""
         self._received = self._interim = 0
         self._body = None
+        self._idle_until = math.inf
         super().set_response_params(**params)
+
+    def start_idling(self) -> None:
+        """Starts to count the seconds for which the server keeps the connection."""
+        self._idle_until = self._loop.time() + self._keep_alive
+
+    def is_connected(self) -> bool:
+        """Whether the connection can be used: it is open, and the server will not close it soon."""
+        return super().is_connected() and self._loop.time() < self._idle_until
 
     def data_received(self, data: bytes) -> None:
         """Parses received data until the answer exceeds a limit."""
@@ -103,6 +116,7 @@ class BoundedResponseHandler(ResponseHandler):
             self._interim += 1
         elif self._interim <= MAX_INTERIM:
             self._body = body
+            self._keep_alive = parse_keep_alive(message.headers.get("Keep-Alive", ""))
         if self._interim <= MAX_INTERIM:
             super().feed_data(data, size)
 

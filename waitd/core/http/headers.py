@@ -1,5 +1,6 @@
 """HTTP header values: which request headers a submitter may set, and what `Retry-After` means."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -27,6 +28,10 @@ FRAMING_HEADERS = frozenset(
 MAX_HEADERS = 64
 #: Longer `Retry-After` values are capped to this many seconds, so that sums with them stay finite.
 LONGEST_RETRY_AFTER = 366 * 86_400.0
+_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,9})\b", re.IGNORECASE | re.ASCII)
+#: An idle connection is closed this much earlier than the server would, in seconds: that is noticed
+#: up to a second late, and a request takes a moment to get there.
+_KEEP_ALIVE_MARGIN = 2.0
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -86,6 +91,16 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
         return None
     since = _unix_seconds(date) if date is not None else None
     return min(max(until - (now if since is None else since), 0.0), LONGEST_RETRY_AFTER)
+
+
+def parse_keep_alive(value: bytes | str) -> float:
+    """The seconds that a `Keep-Alive` header lets a connection be idle; inf without a limit."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    match = _KEEP_ALIVE.search(text)
+    if match is None:
+        return math.inf
+    seconds = float(match[1])
+    return seconds - min(_KEEP_ALIVE_MARGIN, seconds / 2)
 
 
 def _unix_seconds(http_date: str) -> float | None:

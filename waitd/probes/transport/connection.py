@@ -6,7 +6,6 @@ aiohttp's connector; `pool` opens connections and reuses them.
 
 import asyncio
 import math
-import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +14,7 @@ import httptools
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from waitd.core.http.headers import parse_keep_alive
 from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
 from waitd.probes.transport.response import Http1Response, OnResponse
@@ -22,10 +22,6 @@ from waitd.probes.transport.response import Http1Response, OnResponse
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
 #: take 2 ms.
 _PIECE = 32 * 1024
-_TIMEOUT = re.compile(rb"\btimeout=(\d{1,9})\b", re.IGNORECASE)
-#: An idle connection is closed this much earlier than the server would, in seconds: that is noticed
-#: up to a second late, and a request takes a moment to get there.
-_MARGIN = 2.0
 
 
 class WriteCoalescer:
@@ -310,19 +306,10 @@ class Http1Connection(asyncio.Protocol):
         """The first response may say for how long the server keeps the connection."""
         self._on_idle = self._owner.add_idle
         if self._response is not None:
-            self.keep_alive = _keep_alive(self._response)
+            self.keep_alive = parse_keep_alive(self._response.field(b"keep-alive") or b"")
         if self.keep_alive < math.inf:
             self._owner.on_keep_alive()
         self._owner.add_idle(self)
-
-
-def _keep_alive(response: Http1Response) -> float:
-    """For how many seconds the connection may be idle before the server closes it."""
-    match = _TIMEOUT.search(response.field(b"keep-alive") or b"")
-    if match is None:
-        return math.inf
-    seconds = float(match[1])
-    return seconds - min(_MARGIN, seconds / 2)
 
 
 def _head_error(error: Exception) -> HeadTooLarge | None:
