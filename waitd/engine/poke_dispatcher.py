@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 
 import anyio
+from anyio.lowlevel import checkpoint
 from msgspec import Struct
 
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
@@ -22,8 +23,9 @@ TIMEOUT_CHECK_SECONDS = 0.05
 #: A check that is later than this was held up: the machine was suspended, or the loop was blocked.
 #: The answers that came meanwhile are not read yet, so the pokes in progress get that time back.
 HELD_UP_SECONDS = 1.0
-#: The most pokes started in one turn of the event loop; everything else needs its turn soon.
-STARTS_PER_TURN = 100
+#: The most pokes started, or timed out, in one turn of the event loop; everything else needs its
+#: turn soon.
+STARTS_PER_TURN = 50
 
 
 class PokeAttempt(Struct, eq=False):
@@ -196,8 +198,10 @@ class PokeDispatcher:
             if now - expected > HELD_UP_SECONDS:
                 for attempt in self._attempts:
                     attempt.cutoff += now - expected
-            for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
+            for n, attempt in enumerate([one for one in self._attempts if one.cutoff <= now], 1):
                 attempt.expire()
+                if n % STARTS_PER_TURN == 0:
+                    await checkpoint()
             if self._origins.paced:
                 self._origins.release(now)
                 self.start_queued()
