@@ -20,7 +20,7 @@ from waitd.core.local_trouble import (
 )
 from waitd.core.waits.verdict import Pending, Unreachable
 from waitd.core.waits.wait import EMPTY_PROGRESS, record_local, record_verdict
-from waitd.outgoing import NameUnanswered
+from waitd.outgoing import NameUnanswered, possible_own_trouble
 from waitd.probes.transport import errors
 
 KEY = ConnectionKey("x", 80, False, True, None, None, None)
@@ -77,10 +77,25 @@ def test_a_silent_name_server_and_an_unreachable_network_are_suspect() -> None:
 def test_an_unreachable_network_is_suspect_only_on_a_machine_without_any_route(
     monkeypatch: pytest.MonkeyPatch, routed: bool
 ) -> None:
-    monkeypatch.setattr(errors, "has_any_route", lambda: routed)
+    monkeypatch.setattr("waitd.outgoing.errors.has_any_route", lambda: routed)
     verdict = errors.classify_error(connect_error(errno.ENETUNREACH))
     assert verdict.reason == "no_route"
     assert (verdict is NETWORK_UNREACHABLE) is not routed
+
+
+@pytest.mark.parametrize(
+    ("host", "ipv6", "own"), [("::1", False, False), ("::1", True, True), ("127.0.0.1", False, True)]
+)
+def test_an_address_of_ipv6_that_a_machine_without_it_cannot_use_is_the_targets(
+    monkeypatch: pytest.MonkeyPatch, host: str, *, ipv6: bool, own: bool
+) -> None:
+    monkeypatch.setattr("waitd.outgoing.errors.has_ipv6", lambda: ipv6)
+    key = ConnectionKey(host, 80, False, True, None, None, None)
+    error = aiohttp.ClientConnectorError(key, OSError(errno.EADDRNOTAVAIL, "text"))
+    verdict = errors.classify_error(error)
+    assert verdict.reason == "no_route"
+    assert (verdict is NO_FREE_ADDRESS) is own
+    assert (possible_own_trouble(error) is NO_FREE_ADDRESS) is own
 
 
 def test_what_several_origins_meet_while_none_is_reached_is_own() -> None:

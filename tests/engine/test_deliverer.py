@@ -14,6 +14,7 @@ from fakes import RecordingTarget, defect
 from virtual_time import in_virtual_time
 
 from waitd.core.errors import InvalidInput, NotSupported
+from waitd.core.local_trouble import NAME_SERVERS_SILENT
 from waitd.core.waits.delivery import (
     RETRY_DELAYS,
     Delivered,
@@ -147,3 +148,32 @@ async def test_a_missing_sink_is_retried_and_invalid_parameters_are_dead() -> No
         }
         assert harness.state("wrong") is DeliveryState.DEAD
         assert set(harness.outbox.settled) == {"wrong"}
+
+
+@in_virtual_time
+async def test_a_dead_resolver_is_not_blamed_on_destinations() -> None:
+    """Once a third destination meets it; an attempt that it prevented does not count."""
+    dead = True
+    failed = DeliveryFailed("the host name does not resolve", suspect=NAME_SERVERS_SILENT)
+    async with running_deliverer(lambda _: failed if dead else Delivered()) as harness:
+        for name in "abc":
+            harness.queue(name, name)
+            await asyncio.sleep(1)
+        await asyncio.sleep(2 * sum(RETRY_DELAYS))
+        assert not harness.outbox.settled, "none is dead"
+        assert {after.attempts for name, after in harness.outbox.history if name == "c"} == {0}
+        assert harness.instruments.registry.get_sample_value(
+            "waitd_local_errors_total", {"met_by": "deliveries"}
+        )
+        dead = False
+        await asyncio.sleep(3600)
+        assert {name: harness.state(name) for name in "abc"} == dict.fromkeys("abc", DeliveryState.DELIVERED)
+
+
+@in_virtual_time
+async def test_a_suspect_failure_of_one_destination_counts() -> None:
+    failed = DeliveryFailed("the host name does not resolve", suspect=NAME_SERVERS_SILENT)
+    async with running_deliverer(lambda _: failed) as harness:
+        harness.queue("d")
+        await asyncio.sleep(2 * sum(RETRY_DELAYS))
+        assert harness.state("d") is DeliveryState.DEAD

@@ -25,6 +25,7 @@ from waitd.core.waits.submission import (
     SubmitUnavailable,
     SubmitUncertain,
 )
+from waitd.core.waits.verdict import LOCAL_ERROR
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.engine.submitter import plan_of
 
@@ -280,3 +281,25 @@ async def test_a_timeout_says_so_if_it_is_unknown_whether_the_job_was_submitted(
         await asyncio.sleep(120)
     assert harness.outcome("a") == ("timeout", "deadline")
     assert f"It is not known whether the job was submitted: {LOST.message}" in harness.message("a")
+
+
+@in_virtual_time
+@pytest.mark.parametrize("trouble", ["descriptor", "memory", "store"])
+async def test_a_submit_that_own_trouble_held_up_until_its_deadline_says_so(trouble: str) -> None:
+    def answer(*_: object) -> SubmitAnswer:
+        if trouble == "memory":
+            raise MemoryError
+        return SubmitUnavailable(LOCAL_ERROR, "waitd could not poke: no free file descriptor.")
+
+    harness = SubmitHarness(answer)
+    async with harness.running():
+        harness.submit("a", timeout=60)
+        harness.store.refusing = trouble == "store"
+        await asyncio.sleep(58)
+        assert harness.state("a") is WaitState.WAITING
+        await asyncio.sleep(1.99)
+        harness.store.refusing = False
+        await asyncio.sleep(60)
+    assert harness.outcome("a") == ("timeout", "deadline")
+    said = {"memory": "memory is short", "store": "The store could not be written"}
+    assert said.get(trouble, "no free file descriptor") in harness.message("a")

@@ -1,19 +1,26 @@
 """Look-ups by c-ares against a real DNS server on loopback, and by `getaddrinfo`."""
 
 import asyncio
+import os
+import resource
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiodns
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from name_server import NameServer, name_server
 
-from waitd.outgoing import CaresLookup, LookupFailed, NameNotFound, SystemLookup, lookups
+from waitd.core.local_trouble import local_trouble
+from waitd.outgoing import CachingResolver, CaresLookup, LookupFailed, NameNotFound, SystemLookup, lookups
 from waitd.outgoing.lookups import MAX_ADDRESSES, NEGATIVE_TTL
 from waitd.outgoing.names import RETRY_SECONDS
+
+KEY = ConnectionKey("x", 80, False, True, None, None, None)
 
 
 @asynccontextmanager
@@ -231,3 +238,35 @@ async def test_errors_of_the_system(
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(error):
         await SystemLookup().find("x.example")
+
+
+async def test_without_a_descriptor_a_look_up_says_so_and_blames_no_name(server: NameServer) -> None:
+    """c-ares opens its sockets itself."""
+    server.records = {"jobs.example": ["127.0.0.7"]}
+    async with cares(server) as lookup:
+        names = CachingResolver(lookup)
+        with no_descriptor_left(), pytest.raises(LookupFailed) as raised:
+            await names.resolve("jobs.example")
+        assert local_trouble(aiohttp.ClientConnectorDNSError(KEY, raised.value)) == (
+            "the daemon has no free file descriptor (ulimit -n)"
+        )
+        assert await addresses(lookup, "jobs.example") == ["127.0.0.7"]
+        await names.close()
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """The process can open no file in the block, but uses those that it has."""
+    used = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

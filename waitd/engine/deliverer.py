@@ -54,6 +54,7 @@ class DestinationQueue:
     """The deliveries to one destination that have been read.
 
     Attributes:
+        destination: its name in the outbox.
         turn_ends: from then on it gives way to other destinations, monotonic seconds.
         waiting: deliveries that have not started.
         in_flight: deliveries that are waiting, being sent, or being stored.
@@ -62,7 +63,8 @@ class DestinationQueue:
         more: whether the outbox may have more due deliveries.
     """
 
-    def __init__(self, turn_ends: float) -> None:
+    def __init__(self, destination: str, turn_ends: float) -> None:
+        self.destination = destination
         self.turn_ends = turn_ends
         self.waiting: deque[OutboxItem] = deque()
         self.in_flight: set[DeliveryId] = set()
@@ -165,7 +167,7 @@ class Deliverer(StoreListener):
         while self._without_queue and len(self._queues) < MAX_QUEUES and not self._draining:
             destination = next(iter(self._without_queue))
             del self._without_queue[destination]
-            queue = self._queues[destination] = DestinationQueue(self._clock.monotonic() + TURN)
+            queue = self._queues[destination] = DestinationQueue(destination, self._clock.monotonic() + TURN)
             tasks.start_soon(self._serve, destination, queue, name=f"deliver to {destination}")
 
     async def _serve(self, destination: str, queue: DestinationQueue) -> None:
@@ -237,6 +239,9 @@ class Deliverer(StoreListener):
         receipt = await self._send(kind, item)
         if isinstance(receipt, DeliveryPostponed) and receipt.local:
             self._troubles.report(receipt.why, "deliveries")
+        if isinstance(receipt, DeliveryFailed) and receipt.suspect is not None:
+            trouble = self._troubles.own_trouble(receipt.suspect, queue.destination, "deliveries")
+            receipt = receipt if trouble is None else local_receipt(trouble)
         if isinstance(receipt, DeliveryFailed):
             pace.on_failure(self._clock.monotonic())
         elif not isinstance(receipt, DeliveryPostponed):

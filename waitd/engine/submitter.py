@@ -15,6 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, StoreUnavailable
+from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.schedule import grid_phase
 from waitd.core.waits.submission import (
     PENDING_SUBMISSION,
@@ -51,7 +52,7 @@ CALL_FAILED = Unreachable("internal_error", "The submit call failed; the daemon'
 class Unsubmitted:
     """The target of a wait whose job is not submitted yet."""
 
-    __slots__ = ("id", "kind", "namespace", "params", "plan", "submission", "verdict")
+    __slots__ = ("held_up", "id", "kind", "namespace", "params", "plan", "submission", "verdict")
 
     key = ""
     conn_id = None
@@ -66,6 +67,8 @@ class Unsubmitted:
         self.submission: Submission = wait.submission or PENDING_SUBMISSION
         #: The verdict that ends the wait, if the call outlived its poke.
         self.verdict: Failure | None = None
+        #: The daemon's own trouble that prevented the last call; "" if none did.
+        self.held_up = ""
 
     @property
     def request_timeout(self) -> float:
@@ -144,7 +147,7 @@ class Submitter(Probe):
         call = self._calls.get(held.id)
         if call is None:
             if final or self._clock.now() >= held.deadline:
-                return _too_late(target.submission)
+                return _too_late(target.submission, target.held_up)
             if self._tasks is None:
                 raise RuntimeError("the submitter is not running")
             call = self._calls[held.id] = asyncio.get_running_loop().create_future()
@@ -158,8 +161,12 @@ class Submitter(Probe):
         verdict: Verdict = CALL_FAILED
         try:
             verdict = await self._submit(held, target)
-        except Exception:  # a defect does not end the wait
-            log.exception("submit_failed", wait_id=held.id)
+        except Exception as error:  # a defect does not end the wait
+            if trouble := local_trouble(error):
+                verdict = local_verdict(trouble)
+                target.held_up = verdict.message
+            else:
+                log.exception("submit_failed", wait_id=held.id)
         finally:
             del self._calls[held.id]
             call.set_result(verdict)
@@ -179,11 +186,13 @@ class Submitter(Probe):
         try:
             saved = await self._store.save_submission(held.id, mark_submitting(before), only_waiting=True)
         except StoreUnavailable:
+            target.held_up = "The store could not be written."
             return NOT_STORED
         if not saved or held.ended or self._clock.now() >= held.deadline:
             if saved:
                 await self._save(held, target, before)
-            return _too_late(before)
+            return _too_late(before, target.held_up)
+        target.held_up = ""
         answer = await self._jobs.submit(target.plan, held.id)
         done = after_submit(before, answer, rules)
         self._report(held, done, _RESULTS[type(answer)])
@@ -269,9 +278,10 @@ def _target(
     return target
 
 
-def _too_late(submission: Submission) -> Unreachable:
+def _too_late(submission: Submission, held_up: str) -> Unreachable:
     """The verdict when the deadline has come before the job was submitted."""
-    error = f": {submission.last_error}" if submission.last_error else "."
+    why = held_up or submission.last_error
+    error = f": {why}" if why else "."
     if submission.state is SubmitState.SUBMITTING:
         return Unreachable("submit_unclear", f"It is not known whether the job was submitted{error}")
     return Unreachable("not_submitted", f"The job was not submitted in time{error}")

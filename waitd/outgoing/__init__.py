@@ -21,10 +21,11 @@ from waitd.outgoing.errors import (
     describe_error,
     find_address_refused,
     is_http2,
+    possible_own_trouble,
 )
 from waitd.outgoing.idle import IdleConnections
 from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
-from waitd.outgoing.lookups import CaresLookup, SystemLookup, has_any_route
+from waitd.outgoing.lookups import CaresLookup, SystemLookup
 from waitd.outgoing.loop import ResolverLoop
 from waitd.outgoing.names import CachingResolver, Lookup, LookupFailed, NameNotFound, NameUnanswered
 from waitd.outgoing.tls_sessions import TlsContexts
@@ -52,7 +53,7 @@ __all__ = [
     "describe_error",
     "drain_body",
     "find_address_refused",
-    "has_any_route",
     "is_http2",
+    "possible_own_trouble",
     "read_body",
 ]

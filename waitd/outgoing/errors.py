@@ -8,6 +8,10 @@ import ssl
 
 import aiohttp
 
+from waitd.core.local_trouble import NETWORK_UNREACHABLE, NO_FREE_ADDRESS, suspect_verdict
+from waitd.core.waits.verdict import Unreachable
+from waitd.outgoing.lookups import has_any_route, has_ipv6
+
 #: What to tell about a server that speaks only HTTP/2.
 HTTP2_ONLY = "{} speaks only HTTP/2 and waitd speaks HTTP/1.1: enable HTTP/1.1 on the server, or use a reverse proxy that translates"
 
@@ -46,6 +50,19 @@ def find_address_refused(error: BaseException) -> AddressRefused | None:
     """The refusal of an address inside an aiohttp error, if there is one."""
     cause = getattr(error, "os_error", error)
     return cause if isinstance(cause, AddressRefused) else None
+
+
+def possible_own_trouble(error: Exception) -> Unreachable | None:
+    """The verdict on an error that may be the daemon's own trouble, see `LocalTrouble.judge`.
+
+    A machine with any route has a network, and one without IPv6 lacks no IPv4 address.
+    """
+    suspect = suspect_verdict(error)
+    if suspect is NETWORK_UNREACHABLE and has_any_route():
+        return None
+    if suspect is NO_FREE_ADDRESS and ":" in getattr(error, "host", "") and not has_ipv6():
+        return None
+    return suspect
 
 
 def is_http2(start: bytes) -> bool:

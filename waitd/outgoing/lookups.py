@@ -6,6 +6,7 @@ c-ares asks name servers itself, as many at a time as needed; it reads the hosts
 """
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from uuid import uuid4
 import aiodns
 import pycares
 
-from waitd.outgoing.names import Addresses, Answer, LookupFailed, NameNotFound
+from waitd.outgoing.names import Addresses, Answer, LookupFailed, NameNotFound, NoDescriptor
 
 RESOLV_CONF, HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 #: The most addresses of one family that are used of an answer.
@@ -43,6 +44,15 @@ _ANSWERED = frozenset(
         aiodns.error.ARES_EFORMERR,
     }
 )
+
+
+def _has_descriptor() -> bool:
+    """Whether a socket can be opened: c-ares does not say why it could not ask."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return error.errno not in {errno.EMFILE, errno.ENFILE}
+    return True
 
 
 class ConfigurationWatch:
@@ -106,6 +116,8 @@ class CaresLookup:
             result = await resolver.getaddrinfo(host, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             self._forget_soon()
+            if error.args[0] not in _NOT_FOUND and not _has_descriptor():
+                raise NoDescriptor from None
             raise (NameNotFound if error.args[0] in _NOT_FOUND else LookupFailed)(error.args[1]) from None
         except (ValueError, UnicodeError):
             raise NameNotFound("the host name is malformed") from None
@@ -267,6 +279,11 @@ def _usable(addresses: Iterable[tuple[socket.AddressFamily, str]]) -> Addresses:
 def has_any_route() -> bool:
     """Whether this machine has a route to any other network: to addresses of documentation."""
     return _has_route(socket.AF_INET, "192.0.2.1") or _has_route(socket.AF_INET6, "2001:db8::1")
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has any address of IPv6."""
+    return _has_route(socket.AF_INET6, "::1")
 
 
 def _has_route(family: socket.AddressFamily, address: str) -> bool:

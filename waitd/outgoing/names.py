@@ -4,6 +4,7 @@ One `CachingResolver` serves a daemon. A name whose look-up hangs delays only th
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class LookupFailed(socket.gaierror):
 
     def __init__(self, message: str = "the host name could not be looked up") -> None:
         super().__init__(socket.EAI_AGAIN, message)
+
+
+class NoDescriptor(LookupFailed):
+    """The daemon has no file descriptor to ask a name server with; `os_error` says so."""
+
+    os_error = OSError(errno.EMFILE, "no free file descriptor")
 
 
 class NameUnanswered(LookupFailed):
@@ -194,8 +201,8 @@ class CachingResolver(AbstractResolver):
         try:
             name = self._found(await self._lookup.find(host))
         except socket.gaierror as error:
-            is_missing = isinstance(error, NameNotFound)
-            name = self._failed(host, error, NameNotFound if is_missing else await self._failure())
+            known = isinstance(error, NameNotFound | NoDescriptor)
+            name = self._failed(host, error, type(error) if known else await self._failure())
         if self._lookups.get(host) is asyncio.current_task():
             del self._lookups[host]
             self._names[host] = name

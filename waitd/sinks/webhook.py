@@ -23,7 +23,7 @@ from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt, local_receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
-from waitd.outgoing import EgressGuard, describe_error
+from waitd.outgoing import EgressGuard, describe_error, possible_own_trouble
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections, OutboxItem
 
@@ -209,10 +209,12 @@ class WebhookSink:
         except (aiohttp.ClientError, OSError) as error:
             if trouble := local_trouble(error):
                 return local_receipt(trouble)
-            return DeliveryFailed(describe_error(error, "the receiver"))
+            suspect = possible_own_trouble(error)
+            return DeliveryFailed(describe_error(error, "the receiver"), suspect=suspect)
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             trouble = local_trouble(error)
-            return local_receipt(trouble) if trouble else DeliveryFailed(str(error))
+            suspect = possible_own_trouble(error)
+            return local_receipt(trouble) if trouble else DeliveryFailed(str(error), suspect=suspect)
         return receipt
 
     async def _resolve(self, target: WebhookTarget, refused: Authorization | None = None) -> _Endpoint:

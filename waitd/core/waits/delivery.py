@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, assert_never
 
+from waitd.core.waits.verdict import Unreachable
+
 DeliveryId = NewType("DeliveryId", str)
 """A UUIDv7, by which brokers deduplicate attempts. Consumers deduplicate by the event's id.
 
@@ -39,10 +41,12 @@ class DeliveryFailed:
     Attributes:
         error: a sentence for people, without secrets.
         retry_after: the pause that the destination asked for, in seconds, or None.
+        suspect: what may be the daemon's own trouble instead, see `LocalTrouble.judge`.
     """
 
     error: str
     retry_after: float | None = None
+    suspect: Unreachable | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,16 @@ import ssl
 import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
-from waitd.core.local_trouble import NETWORK_UNREACHABLE, local_trouble, local_verdict, suspect_verdict
+from waitd.core.local_trouble import (
+    NETWORK_UNREACHABLE,
+    NO_FREE_ADDRESS,
+    local_trouble,
+    local_verdict,
+    suspect_verdict,
+)
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused, has_any_route
-from waitd.outgoing.errors import HTTP2_ONLY, is_http2_only
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused
+from waitd.outgoing.errors import HTTP2_ONLY, is_http2_only, possible_own_trouble
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
 _DNS = Unreachable("dns", "The host name could not be resolved.")
@@ -32,6 +38,7 @@ _TOO_LARGE = Unreachable(
 _NO_ROUTE = Unreachable("no_route", "The host cannot be reached.")
 _BAD_URL = Unreachable("bad_url", "The URL cannot be requested.")
 
+_NO_ROUTES = (NETWORK_UNREACHABLE, NO_FREE_ADDRESS)
 _BY_NUMBER = {
     errno.ECONNREFUSED: _REFUSED,
     errno.ETIMEDOUT: _TIMEOUT,
@@ -72,7 +79,7 @@ def _classify(error: Exception) -> Unreachable:
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
     suspect = suspect_verdict(error)
-    if suspect is NETWORK_UNREACHABLE and has_any_route():  # only this network, or its family
+    if suspect in _NO_ROUTES and possible_own_trouble(error) is None:  # only this network, or its family
         suspect = _NO_ROUTE
     by_type = (verdict for kind, verdict in _BY_TYPE if isinstance(error, kind))
     return suspect or next(by_type, None) or _by_number(error)

@@ -17,7 +17,7 @@ from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected, local_receipt
-from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient, possible_own_trouble
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections
 
@@ -114,7 +114,9 @@ class AirflowApi:
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             trouble = local_trouble(error)
             raise AirflowRequestFailed(
-                local_receipt(trouble) if trouble else DeliveryFailed(str(error))
+                local_receipt(trouble)
+                if trouble
+                else DeliveryFailed(str(error), suspect=possible_own_trouble(error))
             ) from None
         receipt = self._failure(response, role)
         if receipt is not None:

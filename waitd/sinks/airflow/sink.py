@@ -23,7 +23,7 @@ from waitd.core.waits.delivery import (
     Receipt,
     local_receipt,
 )
-from waitd.outgoing import EgressGuard
+from waitd.outgoing import EgressGuard, possible_own_trouble
 from waitd.ports import HttpConnections, OutboxItem
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
 from waitd.sinks.airflow.clear import ClearDelivery
@@ -127,7 +127,8 @@ class AirflowSink:
             return failed.receipt
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             trouble = local_trouble(error)
-            return local_receipt(trouble) if trouble else DeliveryFailed(str(error))
+            suspect = possible_own_trouble(error)
+            return local_receipt(trouble) if trouble else DeliveryFailed(str(error), suspect=suspect)
 
     async def _send(
         self, api: AirflowApi, target: AirflowTarget, item: OutboxItem, outcome: EventOutcome
