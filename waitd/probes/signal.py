@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import orjson
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from msgspec import Struct
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from waitd.core.errors import InvalidInput, StoreUnavailable
 from waitd.core.http.answer import RESULT_OMITTED
@@ -30,10 +31,16 @@ NOT_READABLE = Unreachable("store_unavailable", "The store is unavailable, so si
 NO_DAEMON = Unreachable("no_daemon", "Signals can be received only by a daemon; start one with waitd serve.")
 
 
+def _check_key(key: str) -> str:
+    if not key.isprintable():
+        raise PydanticCustomError("key", "only printable characters: no signal has another key")
+    return key
+
+
 class SignalParams(Strict):
     """The `params` of a wait of kind `signal`."""
 
-    key: Key = Field(description="The key of the signal.")
+    key: Annotated[Key, AfterValidator(_check_key)] = Field(description="The key of the signal.")
     success_when: str | None = Field(default=None, description="CEL over payload; default: any signal.")
     failure_when: str | None = Field(default=None, description="CEL over payload; default: never.")
     message: str | None = Field(default=None, description="CEL; a string for people.")
