@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from waitd import exact_json
 from waitd.core.connections.connection import encode_segment, parse_origin
 from waitd.core.errors import Unavailable, WaitdError
 from waitd.core.http.server_sent_events import EventParser, EventTooLarge, ServerSentEvent
@@ -291,8 +292,8 @@ class Client:
 
     def _decoded(self, content: bytes) -> Any:
         try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError:
+            return exact_json.loads(content)
+        except ValueError:
             raise RequestRefused(
                 200, {"title": f"{self.url} did not answer as a waitd daemon does; is the URL right?"}
             ) from None

@@ -3,7 +3,7 @@
 import pytest
 from api_fakes import NOW, Api, problem_of
 
-from waitd.core.waits.wait import Progress, VerdictRun, WaitSpec
+from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
 from waitd.models import WaitView
 from waitd.ports import Inserted, LiveWait, NewWait, WaitingOn
 
@@ -63,6 +63,14 @@ async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_po
         ("plain_sink", "queued", 0, False),
         ("plain_sink", "queued", 0, True),
     ]
+
+
+async def test_a_payload_shows_integers_of_over_64_bits_as_they_are(api: Api) -> None:
+    wait_id = await api.submit()
+    await api.store.end(wait_id, Outcome(WaitState.SUCCESS, {"id": 2**64 + 1}, "", "success"))
+    assert (await api.get(f"/v1/waits/{wait_id}"))["outcome"]["payload"] == {"id": 2**64 + 1}
+    listed = await api.get("/v1/waits", state="success")
+    assert [each["outcome"]["payload"] for each in listed["waits"]] == [{"id": 2**64 + 1}]
 
 
 async def test_a_delivery_whose_sink_is_no_longer_served_is_still_shown(api: Api) -> None:

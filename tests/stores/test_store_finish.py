@@ -109,6 +109,14 @@ async def test_a_payload_that_json_cannot_hold_is_left_out(store: Store) -> None
         assert (await store.get(wait.id)).outcome == result.wait.outcome
 
 
+async def test_integers_of_over_64_bits_stay_exact(store: Store) -> None:
+    payload = {"id": 2**64 + 1, "least": [-(2**63) - 1]}
+    wait = await add_one(store)
+    result = await finish(store, wait, Outcome(WaitState.SUCCESS, payload, "", "success"), SEEN)
+    assert result.wait.outcome == Outcome(WaitState.SUCCESS, payload, "", "success")
+    assert (await store.get(wait.id)).outcome == result.wait.outcome
+
+
 async def test_a_large_payload_is_stored_unchanged(store: Store) -> None:
     wait = await add_one(store)
     outcome = replace(DONE, payload={"text": "ä" * 30_000})

@@ -63,9 +63,9 @@ def print_line(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Prints one JSON document on one line of standard output."""
-    import orjson
+    from waitd import exact_json
 
-    print_json_text(orjson.dumps(value).decode())
+    print_json_text(exact_json.dumps(value).decode())
 
 
 def print_json_text(document: str) -> None:

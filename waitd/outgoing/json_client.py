@@ -7,7 +7,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from waitd import __version__
+from waitd import __version__, exact_json
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.outgoing.bodies import read_body
@@ -108,7 +108,7 @@ class JsonClient:
             raise RuntimeError(f"the client of {service} is used outside its context")
         headers = dict(headers or {})
         if json is not None:
-            headers["Content-Type"], data = "application/json", orjson.dumps(json)
+            headers["Content-Type"], data = "application/json", exact_json.dumps(json)
         try:
             self._egress.check_url(url, HostSource.OPERATOR)
             async with self._session.request(

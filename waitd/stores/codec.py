@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import orjson
 
+from waitd import exact_json
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.event import build_event
@@ -295,12 +296,12 @@ def _dump_event(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes
         created_at=wait.created_at,
         finished_at=finished_at,
     )
-    return orjson.dumps(event, default=plain_json)
+    return exact_json.dumps(event, plain_json)
 
 
 def decode_outcome(event: bytes) -> Outcome:
     """The outcome in an event. Raises one of `DECODE_ERRORS` if it is none of waitd's."""
-    data = orjson.loads(event)["data"]
+    data = exact_json.loads(event)["data"]
     if not isinstance(data["message"], str) or not isinstance(data["reason"], str):
         raise TypeError("the message or the reason in its event is no text")
     return Outcome(WaitState(data["state"]), data["payload"], data["message"], data["reason"])

@@ -75,6 +75,8 @@ class Echo:
         if request.path == "/escaped":
             strange = "".join(f"\\u{ord(each):04x}" for each in SECRET)
             raw = f'{{"a": "{strange}", "state": "RUNNING"}}'.encode()
+        if request.path == "/utf-16-json":
+            return web.Response(body=raw.decode().encode("utf-16"), content_type="application/json")
         if request.path == "/utf-16":
             return web.Response(body=text.encode("utf-16"), content_type="text/plain", charset="utf-16")
         return web.Response(
@@ -107,7 +109,7 @@ def leaks(verdict: object) -> list[str]:
     return [form for form in forms if form in shown]
 
 
-@pytest.mark.parametrize("path", ["/a", "/escaped", "/utf-16"])
+@pytest.mark.parametrize("path", ["/a", "/escaped", "/utf-16", "/utf-16-json"])
 @pytest.mark.parametrize("conn_id", CONNECTIONS)
 async def test_verdicts_have_nothing_that_was_sent(conn_id: str, path: str) -> None:
     async with echoing() as (echo, _, connections), HttpProbe(connections, secret_headers=()) as http:

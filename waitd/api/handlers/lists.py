@@ -9,6 +9,7 @@ import anyio
 import orjson
 from aiohttp import hdrs, web
 
+from waitd import exact_json
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.problems import classify_error
@@ -69,7 +70,7 @@ class Page(Generic[Item]):
                 if sent == self.limit or size >= PAGE_BYTES:
                     self.more = True
                     return
-                text = orjson.dumps(self.view(item))
+                text = exact_json.dumps(self.view(item))
                 sent, size, self.before = sent + 1, size + len(text), self.key(item)
                 yield text
             if len(items) < wanted:

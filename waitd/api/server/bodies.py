@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 
+from waitd import exact_json
 from waitd.api.problems import MAX_PROBLEMS, refusal
 from waitd.api.server.connection import ApiConnection
 from waitd.api.server.loopback_guard import JSON
@@ -88,7 +89,7 @@ async def read_no_fields(request: web.Request) -> None:
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Returns a response with `body` as JSON; bytes are sent as they are."""
-    encoded = body if isinstance(body, bytes) else orjson.dumps(body)
+    encoded = body if isinstance(body, bytes) else exact_json.dumps(body)
     return web.Response(status=status, body=encoded, headers={"Content-Type": JSON, **(headers or {})})
 
 

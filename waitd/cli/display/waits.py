@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from waitd import exact_json
 from waitd.cli.console import UNLIMITED_WIDTH
 from waitd.cli.display.cost import render_wait_cost
 from waitd.cli.display.formatting import format_duration, format_relative_time, pluralize
@@ -94,9 +95,7 @@ def render_table(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
 
 def render_details(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], why: str) -> RenderableType:
     """One wait in full. `why` explains why it still waits, or how it ended."""
-    import orjson
-
-    payload = visible_json(orjson.dumps((wait["outcome"] or {}).get("payload")).decode())
+    payload = visible_json(exact_json.dumps((wait["outcome"] or {}).get("payload")).decode())
     wait, runs, why = visible_values(wait), visible_values(runs), visible_lines(why)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
+from waitd import exact_json
 from waitd.core.waits.verdict import MESSAGE_LIMIT
 from waitd.probes.cel.expressions import INLINE_COST, ErrorValue, Expression
-from waitd.probes.cel.response import ResponseVariables, decode_json
+from waitd.probes.cel.response import ResponseVariables
 
 #: The largest payload of an outcome, as JSON, in bytes.
 RESULT_LIMIT = 64 * 1024
@@ -38,7 +39,8 @@ def evaluate_message(expression: Expression, variables: Any) -> str | None:
 def evaluate_payload(expression: Expression | None, variables: Any) -> tuple[Any, bool]:
     """Returns the payload, and whether it was omitted.
 
-    Without an expression it is the JSON in `raw`.
+    Without an expression it is the JSON in `raw`. A field of the body is passed on without CEL,
+    whose integers have 64 bits.
     """
     if expression is None:
         raw = variables.raw
@@ -46,10 +48,22 @@ def evaluate_payload(expression: Expression | None, variables: Any) -> tuple[Any
             return None, False  # there is nothing to omit
         if len(raw) > RESULT_LIMIT:
             return None, True
-        value, is_json = decode_json(raw)
+        value, is_json = variables.payload()
         return value, not is_json
-    value = expression.evaluate(variables)
+    value = _exact_field(expression, variables)
+    if value is None:
+        value = expression.evaluate(variables)
     return (None, True) if isinstance(value, ErrorValue) else limit_payload(value)
+
+
+def _exact_field(expression: Expression, variables: Any) -> Any:
+    """Returns the field that an expression names of a body with long integers, or None."""
+    if expression.body_field is None or not exact_json.may_have_long_integers(variables.raw or b""):
+        return None
+    value, _ = variables.payload()
+    for name in expression.body_field:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def limit_payload(value: Any, default: Callable[[Any], Any] | None = None) -> tuple[Any, bool]:
@@ -58,10 +72,10 @@ def limit_payload(value: Any, default: Callable[[Any], Any] | None = None) -> tu
     `default` converts what JSON does not know, as in `orjson.dumps`.
     """
     try:
-        encoded = orjson.dumps(value, default, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # bytes, a duration, a type; text that is not Unicode; an integer of over 64 bits
+        encoded = exact_json.dumps(value, default, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # bytes, a duration, a type; text that is not Unicode
         return None, True
-    return (None, True) if len(encoded) > RESULT_LIMIT else (orjson.loads(encoded), False)
+    return (None, True) if len(encoded) > RESULT_LIMIT else (exact_json.loads(encoded), False)
 
 
 def inline_limit(expressions: Collection[Expression]) -> int:

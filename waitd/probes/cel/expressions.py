@@ -93,9 +93,13 @@ class CelEnvironment:
             raise ValueError("a time zone must be a literal such as 'Europe/Berlin' or '+02:00'")
         names = analysis.paths.keys()
         # Types and enum values are names, too: CEL knows their values.
-        fast_path = compile_fast(root_node(serialized)) if names <= set(self._variables) else None
+        root = root_node(serialized)
+        fast_path = compile_fast(root) if names <= set(self._variables) else None
+        name, field = root.reference or (None, ())
         analysis.paths = {name: analysis.paths[name] for name in names & set(self._variables)}
-        return Expression(source, compiled, type_name, analysis, fast_path)
+        return Expression(
+            source, compiled, type_name, analysis, fast_path, body_field=field if name == "body" else None
+        )
 
     def _hint(self, source: str) -> str:
         return hint(source, self._variables, self._compiles)
@@ -138,9 +142,19 @@ class Expression:
         names: the variables that it names.
         type_name: the type that it evaluates to, by CEL's name: BOOL, STRING, DYN, …
         fast_path: evaluates it without CEL, see `waitd.probes.cel.fast_path`; None if it cannot.
+        body_field: the path of the field of `body` that it is; None if it is anything else.
     """
 
-    __slots__ = ("_analysis", "_compiled", "_trees", "fast_path", "names", "source", "type_name")
+    __slots__ = (
+        "_analysis",
+        "_compiled",
+        "_trees",
+        "body_field",
+        "fast_path",
+        "names",
+        "source",
+        "type_name",
+    )
 
     def __init__(
         self,
@@ -149,9 +163,12 @@ class Expression:
         type_name: str,
         analysis: ExpressionAnalysis,
         fast_path: FastEvaluator | None,
+        *,
+        body_field: Path | None = None,
     ) -> None:
         self.source = source
         self.fast_path = fast_path
+        self.body_field = body_field
         self._compiled = compiled
         self._analysis = analysis
         self._trees: Final = tuple((name, _field_tree(paths)) for name, paths in analysis.paths.items())

@@ -3,24 +3,28 @@
 Workers import this module, so it imports no client.
 """
 
-import codecs
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from waitd import exact_json
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import Evaluation
 from waitd.probes.cel.expressions import JSON_NUL, CelEnvironment, Type, replace_json_nul, replace_nul
+from waitd.probes.cel.lenient_json import parse_leniently, text_codec
 
 RESPONSE_ENV = CelEnvironment(
     {"status": Type.INT, "headers": Type.Map(Type.STRING, Type.STRING), "body": Type.DYN, "text": Type.STRING}
 )
 
-#: Python codecs that are not charsets of HTTP bodies, or are slow on crafted input.
-_UNUSABLE_CODECS = frozenset(
-    {"idna", "punycode", "raw_unicode_escape", "unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
-)
+
+class HasCharset(Protocol):
+    """A response whose charset is looked up only where a body needs it."""
+
+    @property
+    def charset(self) -> str | None:
+        """The charset that the header Content-Type names."""
 
 
 class ResponseVariables:
@@ -35,20 +39,21 @@ class ResponseVariables:
         decided: the last decision and the conditions that made it.
     """
 
-    __slots__ = ("_body", "_text", "charset", "content", "decided", "headers", "mask", "status")
+    __slots__ = ("_body", "_charset", "_text", "content", "decided", "headers", "mask", "status")
 
     def __init__(
         self,
         status: int,
         headers: dict[str, str],
         content: bytes | None,
-        charset: str | None,
+        charset: str | HasCharset | None,
         mask: SecretMask | None = None,
     ) -> None:
+        """`charset`: the charset, or the response that names it."""
         self.status = status
         self.headers = headers
         self.content = content
-        self.charset = charset
+        self._charset = charset
         self.mask = mask
         self._body: Any = _UNREAD
         self._text: str | None = None
@@ -57,6 +62,12 @@ class ResponseVariables:
     def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
         """Pickles what was received; a worker decodes it itself."""
         return ResponseVariables, (self.status, self.headers, self.content, self.charset, self.mask)
+
+    @property
+    def charset(self) -> str | None:
+        """The charset that the header names."""
+        charset = self._charset
+        return charset if charset is None or isinstance(charset, str) else charset.charset
 
     @property
     def raw(self) -> bytes | None:
@@ -72,15 +83,28 @@ class ResponseVariables:
             raw = self.content if self.mask is None else self.raw
             if raw is not None and JSON_NUL in raw:
                 raw = replace_json_nul(raw)
-            self._body, _ = decode_json(raw)
+            self._body, is_json = decode_json(raw)
+            if not is_json and self.content:
+                self._body, _ = parse_leniently(self.content, self.charset, self.mask, exact=False)
         return self._body
+
+    def payload(self) -> tuple[Any, bool]:
+        """The body as JSON with exact integers, and whether it is JSON."""
+        raw = self.raw
+        if not raw or self.content is None:
+            return None, False
+        try:
+            return exact_json.loads(raw), True
+        except ValueError:
+            return parse_leniently(self.content, self.charset, self.mask, exact=True)
 
     @property
     def text(self) -> str:
         """The body as text in the response's charset; bytes that cannot be decoded are replaced."""
         if self._text is None:
-            codec = _codec(self.charset)
-            text = (self.raw or b"").decode(codec, "replace")
+            raw = self.raw or b""
+            codec = text_codec(raw, self.charset)
+            text = raw.decode(codec, "replace")
             if self.mask is not None and codec != "utf-8":
                 text = self.mask.mask_text(text)
             self._text = replace_nul(text)
@@ -98,17 +122,6 @@ def decode_json(raw: bytes | None) -> tuple[Any, bool]:
         return orjson.loads(raw), True
     except orjson.JSONDecodeError:
         return None, False
-
-
-def _codec(charset: str | None) -> str:
-    if charset is None:
-        return "utf-8"
-    try:
-        name = codecs.lookup(charset).name
-        "".encode(name)  # refuses codecs that do not produce text
-    except (LookupError, ValueError):
-        return "utf-8"
-    return "utf-8" if name in _UNUSABLE_CODECS else name
 
 
 def lowercase_headers(items: Mapping[str, str], mask: SecretMask | None = None) -> dict[str, str]:

@@ -62,7 +62,7 @@ class AnswerEvaluator:
         verdict = conditions.verdict(
             facts,
             conditions.evaluate(
-                ResponseVariables(facts.status, {}, response.take() if needed else None, None, mask)
+                ResponseVariables(facts.status, {}, response.take() if needed else None, response, mask)
             ),
         )
         if pending is not None and type(verdict) is Pending:
@@ -93,13 +93,12 @@ class AnswerEvaluator:
         status, raw = answer.facts.status, answer.response
         uses_headers = any(conditions.uses_headers for conditions in group)
         headers = lowercase_headers(raw.headers, mask) if uses_headers else {}
-        charset = raw.charset if any(conditions.uses_text for conditions in group) else None
-        head = ResponseVariables(status, headers, None, charset)
+        head = ResponseVariables(status, headers, None, None)
         limit = max(_body_bytes_or_none(conditions, head) for conditions in group)
         if not limit:
             return head, False
         content = await self._client.read(raw, limit)
-        return ResponseVariables(status, headers, content, charset, mask), content is None
+        return ResponseVariables(status, headers, content, raw, mask), content is None
 
     async def _evaluate(
         self,

@@ -30,7 +30,11 @@ def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdi
     rows = list(selected.rows)
     raw = orjson.dumps(rows)
     readable = replace_json_nul(raw)
-    variables = SimpleNamespace(rows=rows if readable is raw else orjson.loads(readable), raw=raw)
+    variables = SimpleNamespace(
+        rows=rows if readable is raw else orjson.loads(readable),
+        raw=raw,
+        payload=lambda: (orjson.loads(raw), True),
+    )
     count, note = f"{len(rows)} row{'' if len(rows) == 1 else 's'}", ""
     decided: type[Success | Failure] | None = None
     for verdict, name, source in (

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Self, assert_never
 
-import orjson
-
+from waitd import exact_json
 from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers
 from waitd.core.errors import WaitdError
 from waitd.core.local_trouble import local_trouble
@@ -118,7 +117,7 @@ class AirflowSink:
         return receipt
 
     async def _deliver(self, target: AirflowTarget, item: OutboxItem) -> Receipt:
-        outcome = EventOutcome.from_event(orjson.loads(item.event))
+        outcome = EventOutcome.from_event(exact_json.loads(item.event))
         if not mode_delivers(target.mode, outcome.state):
             return DeliveryRejected(f"mode {target.mode} does not deliver the outcome {outcome.state}")
         try:
