@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
+from urllib.request import getproxies_environment
 
 from pydantic import SecretStr
 
@@ -20,6 +21,7 @@ from waitd.connections.vault_auth import AUTH_METHODS, VaultCredentials
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.egress import EgressPolicy, is_loopback
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, parse_proxies
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
@@ -46,10 +48,12 @@ async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIter
     The libraries of databases and brokers use the same resolver if the loop is a `ResolverLoop`.
 
     Raises:
-        WaitdError: the package certifi is needed and not installed.
+        WaitdError: the package certifi is needed and not installed, or the URL of a proxy is
+            malformed.
     """
     try:
         tls = TlsContexts(settings.tls_trust_store, settings.tls_minimum_version)
+        proxies = _environment_proxies(settings)
     except ValueError as error:
         raise WaitdError(str(error)) from None
     idle = IdleConnections(settings.max_idle_connections, settings.max_idle_memory)
@@ -63,11 +67,20 @@ async def open_egress(settings: Settings, instruments: Instruments) -> AsyncIter
     if isinstance(loop, ResolverLoop):
         loop.resolver = resolver
     try:
-        yield EgressGuard(policy, resolver=lambda: resolver, tls=tls, idle=idle)
+        yield EgressGuard(policy, resolver=lambda: resolver, tls=tls, idle=idle, proxies=proxies)
     finally:
         if isinstance(loop, ResolverLoop):
             loop.resolver = None
         await resolver.close()
+
+
+def _environment_proxies(settings: Settings) -> Proxies:
+    try:
+        return parse_proxies(getproxies_environment()) if settings.trust_env else DEFAULT_PROXIES
+    except ValueError as error:
+        raise ValueError(
+            f"the environment's proxies: {error}; correct the variable, or set trust_env to false"
+        ) from None
 
 
 @asynccontextmanager

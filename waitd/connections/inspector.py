@@ -71,6 +71,7 @@ class ConnectionInspector:
         try:
             url = join_url(connection.base_url(), path)
             authorization = await self._connections.authorize(connection)
+            options = parse_http_options(connection.extra)
             async with JsonClient(
                 self._egress, ConnectionUnavailable, max_bytes=_MAX_BODY, timeout=_TIMEOUT
             ) as client:
@@ -79,7 +80,8 @@ class ConnectionInspector:
                     url,
                     service=f"the target of {connection.conn_id}",
                     headers=_headers(authorization, url),
-                    ssl=await client_tls(parse_http_options(connection.extra).tls),
+                    ssl=await client_tls(options.tls),
+                    proxies=options.proxies,
                 )
             tried["status"] = response.status
         except (ConnectionUnavailable, ValueError) as error:

@@ -78,6 +78,7 @@ class TokenEndpointClient(ServiceClient):
             json=fields if grant.as_json else None,
             data=None if grant.as_json else fields,
             ssl=await client_tls(grant.tls),
+            proxies=grant.proxies,
         )
         if response.status not in {200, 201}:
             code = response.fields.get("error")

@@ -1,22 +1,28 @@
-"""aiohttp's connector with bounded answers, resumed TLS sessions, and a bound on idle connections.
+"""aiohttp's connector with bounded answers, resumed TLS sessions, a bound on idle connections, and
+errors that name the proxy.
 
 It overrides undocumented methods of aiohttp; the tests send requests through them.
 """
 
 import asyncio
 import ssl
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from yarl import URL
 
 from waitd.outgoing.answer_limits import BoundedResponseHandler
+from waitd.outgoing.errors import InvalidHttp, ProxyFailed, describe_error, describe_refusing_proxy
 from waitd.outgoing.tls_sessions import PORT, TlsContexts
 
 #: An idle connection of a session is dropped after so many seconds; most servers close it earlier.
 KEEP_SECONDS = 300.0
+#: Whether the socket that is being made leads to a proxy.
+TO_PROXY: ContextVar[bool] = ContextVar("TO_PROXY", default=False)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -52,6 +58,48 @@ class Connector(aiohttp.TCPConnector):
         finally:
             PORT.reset(token)
 
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
+        """Builds the request to a proxy, which knows nothing of the certificates of the target."""
+        to_proxy = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        to_proxy._ssl = True  # noqa: SLF001 - aiohttp has one setting for both
+        return to_proxy
+
+    def _warn_about_tls_in_tls(self, *_: object) -> None:
+        """Warns of nothing: TLS to a target within TLS to a proxy works since Python 3.11."""
+
+    async def _create_proxy_connection(
+        self, req: ClientRequest, *options: Any
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        """Opens a connection through a proxy.
+
+        Raises:
+            ProxyFailed: the proxy cannot be reached, or does not lead to the target.
+            aiohttp.ClientError, OSError: the target, behind the proxy, fails.
+        """
+        try:
+            return await super()._create_proxy_connection(req, *options)
+        except aiohttp.ClientHttpProxyError as error:
+            raise ProxyFailed(describe_refusing_proxy(_name(req.proxy), error.status)) from None
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError, InvalidHttp) as error:
+            raise ProxyFailed(describe_error(error, f"the proxy {_name(req.proxy)}")) from None
+
+    async def _create_direct_connection(
+        self,
+        req: ClientRequest,
+        *options: Any,
+        client_error: type[Exception] = aiohttp.ClientConnectorError,
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        if client_error is not aiohttp.ClientProxyConnectionError:
+            return await super()._create_direct_connection(req, *options, client_error=client_error)
+        token = TO_PROXY.set(True)
+        try:
+            return await super()._create_direct_connection(req, *options, client_error=client_error)
+        except (aiohttp.ClientConnectorError, OSError) as error:
+            cause = getattr(error, "os_error", error)
+            raise ProxyFailed(describe_error(error, f"the proxy {_name(req.url)}"), cause) from None
+        finally:
+            TO_PROXY.reset(token)
+
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Keeps a connection; closes those of the origin that was least recently used."""
         super()._release(key, protocol, should_close=should_close)
@@ -60,3 +108,8 @@ class Connector(aiohttp.TCPConnector):
         if len(self._conns) > self._max_idle:
             for idle, _ in self._conns.pop(next(iter(self._conns))):
                 idle.close()
+
+
+def _name(proxy: URL | None) -> str:
+    """How a message names a proxy: without its credentials."""
+    return "" if proxy is None else str(proxy.origin())

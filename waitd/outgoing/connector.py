@@ -27,7 +27,8 @@ from waitd.core.connections.egress import (
     is_own_listener,
     listen_address,
 )
-from waitd.outgoing.aiohttp_connector import Connector
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, choose_proxy, proxy_secrets
+from waitd.outgoing.aiohttp_connector import TO_PROXY, Connector
 from waitd.outgoing.errors import AddressRefused
 from waitd.outgoing.idle import IdleConnections
 from waitd.outgoing.lookups import CaresLookup
@@ -56,6 +57,7 @@ class EgressGuard:
         resolver: Callable[[], AbstractResolver] | None = None,
         tls: TlsContexts | None = None,
         idle: IdleConnections | None = None,
+        proxies: Proxies = DEFAULT_PROXIES,
     ) -> None:
         """Apply `policy`, by default only the rules that always hold.
 
@@ -65,13 +67,17 @@ class EgressGuard:
                 names of its own.
             tls: what all TLS has in common; default: as with the default settings.
             idle: bounds the idle connections; default: as with the default settings.
+            proxies: those of the environment; default: none.
         """
+        self.proxies = proxies
+        self.proxy_secrets = tuple(proxy_secrets(proxies))
         self._tls = tls or TlsContexts()
         self.idle = idle or IdleConnections()
         self._policy = policy or EgressPolicy()
         self._resolver = resolver
         self._listeners: tuple[ListenAddress, ...] = ()
         self._check_origin = lru_cache(maxsize=4096)(self._check_origin_uncached)
+        self._choose_proxy = lru_cache(maxsize=4096)(self._choose_proxy_uncached)
 
     def add_listener(self, host: str, port: int) -> None:
         """Register an address that waitd listens on; it is blocked from now on."""
@@ -95,6 +101,20 @@ class EgressGuard:
         origin = parse_origin(url)
         return self.check_host(origin.host, origin.port, source)
 
+    def proxy(self, url: str, own: Proxies = DEFAULT_PROXIES) -> str | None:
+        """The URL of the proxy for requests to an absolute URL, with its credentials; None: none.
+
+        `own` are the proxies of the request's connection. The result per origin is cached.
+
+        Raises:
+            ValueError: it is not a URL.
+        """
+        end = url.find("/", len("https://"))
+        return self._choose_proxy(url if end < 0 else url[:end], own)
+
+    def _choose_proxy_uncached(self, url: str, own: Proxies) -> str | None:
+        return choose_proxy(parse_origin(url), own, self.proxies)
+
     def check_host(self, host: str, port: int, source: HostSource) -> HostSource:
         """Check a host by its name, for protocols other than HTTP; returns as `check_url`.
 
@@ -114,7 +134,8 @@ class EgressGuard:
 
         def make_socket(info: Any) -> socket.socket:
             family, kind, protocol, _, address = info
-            self._check_address(address[0], address[1], source)
+            # The operator names the proxies. The target was checked by its name.
+            self._check_address(address[0], address[1], HostSource.OPERATOR if TO_PROXY.get() else source)
             return keep_alive(within_descriptors(socket.socket(family, kind, protocol), highest))
 
         return Connector(

@@ -16,6 +16,10 @@ from waitd.outgoing.lookups import has_any_route, has_ipv6
 HTTP2_ONLY = "{} speaks only HTTP/2 and waitd speaks HTTP/1.1: enable HTTP/1.1 on the server, or use a reverse proxy that translates"
 
 
+#: The status with which a proxy refuses its credentials; no other server has it.
+PROXY_REFUSES = 407
+
+
 class AddressRefused(PermissionError):  # noqa: N818 - reads as a sentence
     """The egress rules forbid the address that a host resolved to; `why` says which rule.
 
@@ -36,6 +40,18 @@ class Http2Only(InvalidHttp):
 
     def __init__(self) -> None:
         super().__init__(HTTP2_ONLY.format("the server"))
+
+
+class ProxyFailed(aiohttp.ClientConnectionError):
+    """A proxy does not lead to the target; `why` names the proxy, without credentials.
+
+    `os_error` is the error on the way to the proxy, if there is one.
+    """
+
+    def __init__(self, why: str, os_error: BaseException | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.os_error = os_error
 
 
 class HeadTooLarge(InvalidHttp):
@@ -83,12 +99,23 @@ def describe_error(error: Exception, service: str) -> str:
     blocked = find_address_refused(error)
     if blocked is not None:
         return f"the egress rules block {service}: {blocked.why}"
+    if isinstance(error, ProxyFailed):
+        return error.why
     if is_http2_only(error):
         return HTTP2_ONLY.format(service)
     for types, sentence in _SENTENCES:
         if isinstance(error, types):
             return sentence.format(service)
     return f"the request to {service} could not be sent"
+
+
+def describe_refusing_proxy(proxy: str, status: int) -> str:
+    """A sentence for a proxy that answers a request itself; `proxy` is its name."""
+    if status == PROXY_REFUSES:
+        return f"the proxy {proxy} refuses the credentials, or needs some (407)"
+    if status == 403:
+        return f"the proxy {proxy} does not allow the target (403)"
+    return f"the proxy {proxy} cannot reach the target ({status})"
 
 
 #: OpenSSL's text when the server refuses every protocol that the client offers by ALPN; Python has

@@ -9,10 +9,11 @@ from yarl import URL
 
 from waitd import __version__, exact_json
 from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.outgoing.answer_limits import READ_AHEAD
 from waitd.outgoing.bodies import read_body
 from waitd.outgoing.connector import EgressGuard
-from waitd.outgoing.errors import describe_error
+from waitd.outgoing.errors import PROXY_REFUSES, ProxyFailed, describe_error, describe_refusing_proxy
 
 
 class JsonResponse(NamedTuple):
@@ -88,6 +89,7 @@ class JsonClient:
         json: Any = None,
         data: bytes | Mapping[str, str] | None = None,
         ssl: Any = True,
+        proxies: Proxies = DEFAULT_PROXIES,
     ) -> JsonResponse:
         """Send one request.
 
@@ -99,6 +101,7 @@ class JsonClient:
             json: the body, encoded as JSON; or else `data`.
             data: the body as bytes, or as the fields of a form.
             ssl: as aiohttp's: False trusts any certificate.
+            proxies: those of the connection that names the service.
 
         Raises:
             error_type: there is no response. The message quotes nothing of the request.
@@ -111,6 +114,7 @@ class JsonClient:
             headers["Content-Type"], data = "application/json", exact_json.dumps(json)
         try:
             self._egress.check_url(url, HostSource.OPERATOR)
+            proxy = self._egress.proxy(url, proxies)
             async with self._session.request(
                 method,
                 URL(url, encoded=url.isascii()),
@@ -118,7 +122,10 @@ class JsonClient:
                 data=data,
                 ssl=ssl,
                 allow_redirects=False,
+                proxy=proxy,
             ) as response:
+                if response.status == PROXY_REFUSES and proxy is not None:
+                    raise ProxyFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
                 return JsonResponse(response.status, response.headers, await self._read_json(response))
         except EgressRefused as error:
             raise self._error_type(f"the egress rules block {service}: {error}") from None

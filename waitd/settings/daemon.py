@@ -243,6 +243,9 @@ class Settings(BaseSettings):
         "system",
         description="The authorities that verify targets: the system's, or those of the package certifi.",
     )
+    trust_env: bool = Field(
+        True, description="Whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment apply."
+    )
     secret_headers: Names = Field(
         ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret"),
         description="Header names (with *) that a wait must not have: secrets belong to a connection.",

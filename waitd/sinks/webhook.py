@@ -15,7 +15,8 @@ from yarl import URL
 
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.http_options import parse_client_tls
+from waitd.core.connections.http_options import parse_http_options
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
@@ -24,6 +25,7 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejecte
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
 from waitd.outgoing import EgressGuard, describe_error, possible_own_trouble
+from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections, OutboxItem
 
@@ -75,6 +77,7 @@ class _Endpoint:
     source: HostSource
     #: The connection's credentials; None without a connection.
     authorization: Authorization | None = None
+    proxies: Proxies = DEFAULT_PROXIES
 
 
 class WebhookSink:
@@ -224,13 +227,15 @@ class WebhookSink:
         connections = self._connections
         connection = await (connections.refresh if refused else connections.get)(target.conn_id)
         authorization = await connections.authorize(connection, refused=refused)
+        options = parse_http_options(connection.extra)
         return _Endpoint(
             join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._signing_keys(connection),
-            await client_tls(parse_client_tls(connection.extra)),
+            await client_tls(options.tls),
             HostSource.OPERATOR,
             authorization,
+            options.proxies,
         )
 
     def _signing_keys(self, connection: Connection) -> tuple[bytes, ...]:
@@ -252,10 +257,13 @@ class WebhookSink:
         signer = endpoint.authorization.signer if endpoint.authorization else None
         if signer is not None:
             headers |= signer.headers("POST", str(url), headers, item.event, now=self._now())
+        proxy = self._egress.proxy(endpoint.url, endpoint.proxies)
         response = await self._sessions[source].post(
-            url, data=item.event, headers=headers, allow_redirects=False, ssl=endpoint.verify
+            url, data=item.event, headers=headers, allow_redirects=False, ssl=endpoint.verify, proxy=proxy
         )
         try:
+            if response.status == PROXY_REFUSES and proxy is not None:
+                return DeliveryFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
             return self._receipt(response.status, response.headers)
         finally:
             response.release()  # closes the connection unless the whole body has arrived

@@ -67,7 +67,7 @@ def test_config_kwargs_choose_an_endpoint_and_a_client_certificate() -> None:
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        ({"proxies": {"https": "http://planted"}}, "config_kwargs.proxies"),
+        ({"proxies": {"https": "socks5://planted"}}, "proxies: https"),
         ({"s3": {"use_accelerate_endpoint": True}}, "config_kwargs.s3.use_accelerate_endpoint"),
         ({"signature_version": "s3"}, "config_kwargs.signature_version"),
         ({"use_fips_endpoint": "planted"}, "config_kwargs.use_fips_endpoint"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from waitd.core.connections.http_options import ClientTls, HttpOptions, parse_client_tls, parse_http_options
+from waitd.core.connections.proxies import Proxies
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_tls(extra: dict[str, Any], tls: ClientTls) -> None:
     ],
 )  # fmt: skip
 def test_proxies(extra: dict[str, Any], proxies: Any) -> None:
-    assert parse_http_options(extra) == HttpOptions(proxies=proxies)
+    assert parse_http_options(extra) == HttpOptions(proxies=Proxies(proxies))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,13 @@ from typing import Any, NamedTuple
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.connection import Connection, join_url, text_field
 from waitd.core.connections.extras import AWS_CONFIG_IGNORED
-from waitd.core.connections.http_options import DEFAULT_TLS, ClientTls, parse_client_tls
+from waitd.core.connections.http_options import (
+    DEFAULT_TLS,
+    ClientTls,
+    parse_client_tls,
+    parse_connection_proxies,
+)
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 
 #: A region becomes a label of a host name. S3-compatible stores have region names of their own.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -33,7 +39,7 @@ _STYLES = ("auto", "path", "virtual")
 _CONFIG = frozenset(
     {
         *("signature_version", "s3", "use_fips_endpoint", "use_dualstack_endpoint", "region_name"),
-        "client_cert",
+        *("client_cert", "proxies"),
     }
 )
 _S3_CONFIG = frozenset({"addressing_style"})
@@ -70,12 +76,14 @@ class AwsKeySource(NamedTuple):
         profile: the profile of the environment's credentials.
         role: the role to assume with that key, if any.
         region: the region of STS; None for the environment's.
+        proxies: those of the connection, for STS.
     """
 
     static: AwsKeys | None = None
     profile: str | None = None
     role: AssumedRole | None = None
     region: str | None = None
+    proxies: Proxies = DEFAULT_PROXIES
 
 
 class AwsConnection(NamedTuple):
@@ -87,6 +95,7 @@ class AwsConnection(NamedTuple):
         endpoint: the base URL of the service; None for AWS's own.
         addressing_style: S3's addressing style: `auto`, `path` or `virtual`.
         tls: how certificates are verified.
+        proxies: those of its requests, from `config_kwargs` or the extra itself.
         fips, dual_stack: which of AWS's own endpoints is used; there is none besides an endpoint.
     """
 
@@ -97,6 +106,7 @@ class AwsConnection(NamedTuple):
     tls: ClientTls = DEFAULT_TLS
     fips: bool = False
     dual_stack: bool = False
+    proxies: Proxies = DEFAULT_PROXIES
 
 
 def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConnection:
@@ -121,18 +131,29 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
         raise ValueError(
             "use_fips_endpoint and use_dualstack_endpoint choose an endpoint of AWS, so they exclude endpoint_url"
         )
-    tls = aws_tls(extra)
+    tls, proxies = aws_tls(extra), aws_proxies(extra)
+    unsigned = config.get("signature_version") == "unsigned"
     return AwsConnection(
-        keys=None
-        if config.get("signature_version") == "unsigned"
-        else _key_source(connection, session, region, tls),
+        keys=None if unsigned else _key_source(connection, session, region, tls)._replace(proxies=proxies),
         region=region,
         endpoint=endpoint,
         addressing_style=style,
         tls=tls,
         fips=fips,
         dual_stack=dual_stack,
+        proxies=proxies,
     )
+
+
+def aws_proxies(extra: Mapping[str, Any]) -> Proxies:
+    """The proxies of an AWS connection: those of `config_kwargs`, or of the extra itself.
+
+    Raises:
+        ValueError: as `parse_connection_proxies`.
+    """
+    config = _map(extra, "config_kwargs")
+    own = {"proxies": config["proxies"]} if config.get("proxies") else {}
+    return parse_connection_proxies({**extra, **own})
 
 
 def _config(extra: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -237,8 +237,7 @@ def check_extras(connection: Connection) -> None:
             "the extra's check_response cannot be false: a condition of the wait that names status"
             " is evaluated for every status"
         )
-    if parse_http_options(extra).proxies:
-        raise ValueError("the extra's proxies are not supported")
+    parse_http_options(extra)
 
 
 def ignored_extras(connection: Connection) -> Mapping[str, str]:

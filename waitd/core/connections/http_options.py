@@ -2,17 +2,17 @@
 
 - `verify`, or `verify_ssl`: false, or the path of a CA bundle or of a directory of certificates.
 - `cert`: the path of a client certificate, or a list of two paths: certificate and key.
-- `proxies`, or `proxy`: one URL, or an object of URLs by scheme; and `trust_env`.
+- `proxies`, or `proxy`: one URL, or an object of URLs by scheme (see `proxies`); and `trust_env`.
 - `allow_redirects` and `max_redirects`.
 
 Paths are those of the daemon's machine. `waitd.outgoing.tls` reads the files.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, parse_proxies
 
 #: How many redirects within the origin are followed by default, and at most.
 DEFAULT_REDIRECTS = 5
@@ -43,14 +43,12 @@ class HttpOptions:
 
     Attributes:
         tls: for its https URLs.
-        proxies: proxy URLs by the scheme of the request's URL, or `all`; they may hold a password.
-        trust_env: whether the environment's proxies apply.
+        proxies: its forward proxies, and whether those of the environment apply.
         max_redirects: how many redirects are followed; None: a redirect is the answer.
     """
 
     tls: ClientTls = DEFAULT_TLS
-    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    trust_env: bool = True
+    proxies: Proxies = DEFAULT_PROXIES
     max_redirects: int | None = DEFAULT_REDIRECTS
 
 
@@ -63,8 +61,7 @@ def parse_http_options(extra: Mapping[str, Any]) -> HttpOptions:
     follow = _flag(extra, "allow_redirects", default=True)
     return HttpOptions(
         parse_client_tls(extra),
-        _proxies(extra),
-        _flag(extra, "trust_env", default=True),
+        parse_connection_proxies(extra),
         _max_redirects(extra) if follow else None,
     )
 
@@ -103,24 +100,17 @@ def _certificate(value: Any) -> tuple[str | None, str | None]:
     raise ValueError("the extra's cert must be a path, or a list of two paths: certificate and key")
 
 
-def _proxies(extra: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def parse_connection_proxies(extra: Mapping[str, Any]) -> Proxies:
+    """The proxies in the `extra` of a connection. Raises ValueError as `parse_http_options`."""
     name = "proxies" if extra.get("proxies") else "proxy"
     value = extra.get(name) or {}
     proxies = {"all": value} if isinstance(value, str) else value
-    if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
-        raise ValueError(f"the extra's {name} must be a URL, or an object of URLs by scheme")
-    return tuple(sorted((scheme.lower(), _proxy_url(name, url)) for scheme, url in proxies.items() if url))
-
-
-def _proxy_url(name: str, url: str) -> str:
-    """A proxy's URL, checked; it may hold login and password. `host:port` means http."""
-    scheme, separator, rest = url.partition("://")
-    authority = rest if separator else url
+    if not isinstance(proxies, Mapping):
+        raise ValueError(f"the extra's {name} must be a URL, or an object of URLs by scheme")  # noqa: TRY004 - bad data, not a bad call
     try:
-        parse_origin(f"{scheme if separator else 'http'}://{authority.rpartition('@')[2]}")
+        return parse_proxies(proxies, trust_env=_flag(extra, "trust_env", default=True))
     except ValueError as error:
-        raise ValueError(f"the extra's {name} has no usable URL: {error}") from None
-    return url if separator else f"http://{url}"
+        raise ValueError(f"the extra's {name}: {error}") from None
 
 
 def _max_redirects(extra: Mapping[str, Any]) -> int:

@@ -23,7 +23,13 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from waitd.core.connections.connection import Connection, join_url, parse_origin, text_field
-from waitd.core.connections.http_options import DEFAULT_TLS, ClientTls, parse_client_tls
+from waitd.core.connections.http_options import (
+    DEFAULT_TLS,
+    ClientTls,
+    parse_client_tls,
+    parse_connection_proxies,
+)
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 
 #: The lifetime of a token, in seconds, if its endpoint does not state it.
 DEFAULT_LIFETIME = 300.0
@@ -73,6 +79,7 @@ class TokenRequest:
         assertion: a JWT to sign and send in the field `assertion`, or None.
         token_field: the field of the response that holds the token.
         tls: how the endpoint's certificate is verified.
+        proxies: those of the connection.
         is_jwt: the token is a JWT whose claims state its lifetime.
         renewal_margin: the token is renewed when a fifth of its lifetime is left, but no earlier
             than this many seconds before its expiry.
@@ -85,6 +92,7 @@ class TokenRequest:
     assertion: JwtAssertion | None = None
     token_field: str = "access_token"  # noqa: S105 - a name, not a secret
     tls: ClientTls = DEFAULT_TLS
+    proxies: Proxies = DEFAULT_PROXIES
     is_jwt: bool = False
     renewal_margin: float = RENEWAL_MARGIN
 
@@ -219,7 +227,8 @@ def _request(connection: Connection, url: str, fields: list[tuple[str, str]], **
         origin = parse_origin(url)
         if not connection.host or origin != parse_origin(connection.base_url()):
             tls = DEFAULT_TLS
-    return TokenRequest(url, tuple(fields), tls=tls, **more)
+    proxies = parse_connection_proxies(connection.extra)
+    return TokenRequest(url, tuple(fields), tls=tls, proxies=proxies, **more)
 
 
 def _client(connection: Connection) -> tuple[str, str]:

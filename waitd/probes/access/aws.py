@@ -10,6 +10,7 @@ from waitd.core.aws.signature import AwsKeys
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import AwsConnection, AwsKeySource, is_region, parse_aws_connection
 from waitd.core.connections.connection import Connection, join_url, parse_origin
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 from waitd.core.errors import UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Verdict
@@ -61,6 +62,7 @@ class AwsEndpoint(NamedTuple):
     style: str
     keys: AwsKeys | None
     verify_tls: bool | ssl.SSLContext
+    proxies: Proxies = DEFAULT_PROXIES
 
 
 #: Sends what a poke needs to an endpoint.
@@ -200,7 +202,7 @@ class AwsEndpoints:
         origin = str(parse_origin(base or f"https://{aws_host(region, self._service)}"))
         source = settings.keys
         keys = source.static if source is not None and source.role is None else None
-        endpoint = AwsEndpoint(base, origin, region, style, keys, verify_tls)
+        endpoint = AwsEndpoint(base, origin, region, style, keys, verify_tls, settings.proxies)
         cached = self._cache[account] = _CachedEndpoint(connection, endpoint, None if keys else source)
         return cached
 

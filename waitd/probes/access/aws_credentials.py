@@ -16,6 +16,7 @@ from anyio import to_thread
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import AwsKeySource, botocore_tls
+from waitd.core.connections.proxies import Proxies
 from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable
 
@@ -177,6 +178,14 @@ def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[
     return credentials, AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)
 
 
+def _proxies(own: Proxies) -> dict[str, str] | None:
+    """The proxies of a connection as botocore takes them; None: botocore reads the environment."""
+    urls = dict(own.urls)
+    by_scheme = {scheme: urls.get(scheme, urls.get("all")) for scheme in ("http", "https")}
+    given = {scheme: url for scheme, url in by_scheme.items() if url}
+    return given if given or not own.trust_env else None
+
+
 def _credentials(source: AwsKeySource) -> Any:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.credentials import (  # noqa: PLC0415
@@ -188,7 +197,12 @@ def _credentials(source: AwsKeySource) -> Any:
 
     session = Session(profile=source.profile)
     session.set_default_client_config(
-        Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
+        Config(
+            retries={"total_max_attempts": 1},
+            connect_timeout=5,
+            read_timeout=5,
+            proxies=_proxies(source.proxies),
+        )
     )
     static, role = source.static, source.role
     credentials = (

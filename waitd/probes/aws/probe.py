@@ -204,6 +204,7 @@ class AwsWaiterProbe(Probe):
             unsigned.body,
             endpoint.verify_tls,
             HostSource.OPERATOR,
+            proxies=endpoint.proxies,
         )
         # Redirects are not followed: a waiter may test for one, and a signature is valid for one
         # host only.

@@ -85,8 +85,9 @@ class HttpJobs:
         """
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
+        egress = egress or EgressGuard()
         self._client = HttpClient(egress=egress, pooled=False, kept=False)
-        self._requests = RequestBuilder(now)
+        self._requests = RequestBuilder(now, egress.proxy_secrets)
         self._now = now
         self._workers = CapacityLimiter(WORKERS)
 

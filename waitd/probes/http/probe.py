@@ -74,7 +74,7 @@ class HttpProbe(HttpParsing):
         super().__init__(connections, secret_headers=secret_headers, egress=egress)
         self._client = HttpClient(egress=egress, pooled=pooled)
         self._now = now
-        self._requests = requests or RequestBuilder(now)
+        self._requests = requests or RequestBuilder(now, egress.proxy_secrets)
         self._adjust_verdict = adjust_verdict
 
     async def start(self) -> Self:

@@ -226,7 +226,7 @@ class Bucket:
         self.origin = f"{scheme}://{host}"
         self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host)
         self.mask = keys_mask(endpoint.keys)
-        self.verify_tls = endpoint.verify_tls
+        self.verify_tls, self.proxies = endpoint.verify_tls, endpoint.proxies
         root = f"{slash}{base_path}" if virtual else f"{slash}{base_path}/{name}"
         self._key_prefix = f"{root}/"
         self._bucket_path = f"{root}/" if virtual else root
@@ -240,7 +240,7 @@ class Bucket:
         path = self.path(key)
         headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
-        return Request(method, url, headers, None, self.verify_tls, HostSource.OPERATOR)
+        return Request(method, url, headers, None, self.verify_tls, HostSource.OPERATOR, proxies=self.proxies)
 
 
 def _is_virtual_hosted(endpoint: AwsEndpoint, bucket: str) -> bool:

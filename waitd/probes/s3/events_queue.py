@@ -156,7 +156,9 @@ class S3EventQueue:
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
         signer = AwsSigner("sqs", region, endpoint.keys)
         headers |= signer.headers("POST", url, headers, body, now=self._now())
-        request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR)
+        request = Request(
+            "POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR, proxies=endpoint.proxies
+        )
         answer = await self._http.fetch(request, self._now())
         try:
             status, content = answer.facts.status, await self._http.read(answer.response, _RESPONSE_BYTES)

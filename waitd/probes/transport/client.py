@@ -19,11 +19,13 @@ from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
-from waitd.outgoing import AnswerTooLarge, EgressGuard, drain_body, read_body
+from waitd.outgoing import AnswerTooLarge, EgressGuard, ProxyFailed, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD
+from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
 from waitd.probes.transport.redirects import REDIRECTS, ChainCookies, resolve_location
@@ -53,6 +55,7 @@ class Request(NamedTuple):
         verify_tls: whether to verify certificates, or the context to verify them with.
         named: who chose the host.
         mask: masks in the answer what the request carries; None if it carries no secret.
+        proxies: those of its connection.
     """
 
     method: str
@@ -62,6 +65,7 @@ class Request(NamedTuple):
     verify_tls: bool | ssl.SSLContext
     named: HostSource = HostSource.SUBMITTER
     mask: SecretMask | None = None
+    proxies: Proxies = DEFAULT_PROXIES
 
 
 class HttpAnswer(NamedTuple):
@@ -107,7 +111,9 @@ class HttpClient:
             )
             self._sessions[named] = _open_session(connector)
             if self._pooled:
-                self._pools[named] = ConnectionPool(connector, _HEADERS, all_idle=self._egress.idle)
+                self._pools[named] = ConnectionPool(
+                    connector, _HEADERS, all_idle=self._egress.idle, choose_proxy=self._egress.proxy
+                )
         return self
 
     async def close(self) -> None:
@@ -128,13 +134,13 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        method, url, headers, body, verify_tls, named, _ = request
+        method, url, headers, body, verify_tls, named, _, proxies = request
         pool = self._pools.get(named)
         if pool is None or body is not None or method not in POOLED_METHODS:
             return None
         if self._egress.check_url(url, named) is not named:
             return None
-        return pool.send(method, url, headers, verify_tls, on_response)
+        return pool.send(method, url, headers, verify_tls, on_response, proxies=proxies)
 
     async def fetch(
         self,
@@ -204,31 +210,35 @@ class HttpClient:
             aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        session = self._session(self._egress.check_url(request.url, request.named))
-        response = await session.request(
+        named = self._egress.check_url(request.url, request.named)
+        response = await self._request_by_session(request._replace(named=named), connect_timeout)
+        return HttpAnswer(facts_of(response, now), response, request)
+
+    def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
+        method, url, headers, body, verify_tls, named, _, proxies = request
+        pool = self._pools.get(named)
+        if pool is not None and body is None and method in POOLED_METHODS:
+            return pool.request(method, url, headers, verify_tls, proxies, new_connection=new_connection)
+        return self._request_by_session(request)
+
+    async def _request_by_session(
+        self, request: Request, connect_timeout: float | None = None
+    ) -> aiohttp.ClientResponse:
+        proxy = self._egress.proxy(request.url, request.proxies)
+        response = await self._session(request.named).request(
             request.method,
             URL(request.url, encoded=True),
             headers=request.headers,
             data=request.body,
             ssl=request.verify_tls,
             allow_redirects=False,
+            proxy=proxy,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         )
-        return HttpAnswer(facts_of(response, now), response, request)
-
-    def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
-        method, url, headers, body, verify_tls, named, _ = request
-        pool = self._pools.get(named)
-        if pool is not None and body is None and method in POOLED_METHODS:
-            return pool.request(method, url, headers, verify_tls, new_connection=new_connection)
-        return self._session(named).request(
-            method,
-            URL(url, encoded=True),
-            headers=headers,
-            data=body,
-            ssl=verify_tls,
-            allow_redirects=False,
-        )
+        if response.status == PROXY_REFUSES and proxy is not None:
+            response.close()
+            raise ProxyFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
+        return response
 
     def _session(self, named: HostSource) -> aiohttp.ClientSession:
         session = self._sessions.get(named)

@@ -15,8 +15,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 from waitd.core.http.headers import parse_keep_alive
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, ProxyFailed, is_http2
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
+from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
@@ -49,7 +50,13 @@ class WriteCoalescer:
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells the one that reuses it."""
+    """What a connection tells the one that reuses it.
+
+    Attributes:
+        proxy_name: the proxy that the connection leads through; "" if it leads through none.
+    """
+
+    proxy_name: str
 
     def add_idle(self, connection: "Http1Connection") -> None:
         """The connection can send another request."""
@@ -177,7 +184,7 @@ class Http1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except (httptools.HttpParserError, HeadTooLarge) as error:
-            self._fail(_head_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error))))
+            self._fail(_own_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error))))
             return
         response = self._response
         if response is not None:
@@ -263,6 +270,8 @@ class Http1Connection(asyncio.Protocol):
         if 100 <= status < 200 and status != 101:
             self._interim = True
             return
+        if status == PROXY_REFUSES and self._owner.proxy_name:
+            raise ProxyFailed(describe_refusing_proxy(self._owner.proxy_name, status))
         self._has_head = True
         self._response = Http1Response(self._method, status, self._fields, self)
         if self._method == "HEAD":  # llhttp would wait for a body of the announced length
@@ -312,10 +321,10 @@ class Http1Connection(asyncio.Protocol):
         self._owner.add_idle(self)
 
 
-def _head_error(error: Exception) -> HeadTooLarge | None:
-    """The error that was raised, here or in a callback of the parser, because of a large head."""
+def _own_error(error: Exception) -> HeadTooLarge | ProxyFailed | None:
+    """The error that was raised, here or in a callback of the parser, because of the head."""
     error = error.__context__ if isinstance(error.__context__, Exception) else error
-    return error if isinstance(error, HeadTooLarge) else None
+    return error if isinstance(error, HeadTooLarge | ProxyFailed) else None
 
 
 def _connection_error(exc: Exception | None) -> Exception:

@@ -1,6 +1,6 @@
 """The errors of a request, as verdicts.
 
-The messages are stable and quote nothing of the request.
+The messages are stable and quote nothing of the request; they name a proxy that fails.
 """
 
 import errno
@@ -18,7 +18,7 @@ from waitd.core.local_trouble import (
     suspect_verdict,
 )
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, find_address_refused
+from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, ProxyFailed, find_address_refused
 from waitd.outgoing.errors import HTTP2_ONLY, is_http2_only, possible_own_trouble
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
@@ -69,6 +69,8 @@ def classify_error(error: Exception) -> Unreachable:
 
 
 def _classify(error: Exception) -> Unreachable:
+    if isinstance(error, ProxyFailed):
+        return _proxy(error)
     if is_http2_only(error):
         return _HTTP2_ONLY
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -93,6 +95,12 @@ def _by_number(error: Exception) -> Unreachable:
     return _BY_NUMBER.get(number) or Unreachable(
         "connection_failed", f"The connection failed. {name}".strip()
     )
+
+
+def _proxy(error: ProxyFailed) -> Unreachable:
+    suspect = possible_own_trouble(error)
+    because = f" {suspect.message}" if suspect else ""  # at the end, where it is looked for
+    return Unreachable("proxy", f"{error.why[:1].upper()}{error.why[1:]}.{because}")
 
 
 def _tls(error: Exception) -> Unreachable:

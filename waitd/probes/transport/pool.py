@@ -11,15 +11,17 @@ This relies on two undocumented parts of aiohttp: what `connect` reads of a requ
 import asyncio
 import errno
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ssl import SSLContext
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
+from waitd.core.connections.auth import basic_authorization
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_login, proxy_name
 from waitd.outgoing import IdleConnections
 from waitd.probes.transport.connection import Http1Connection, WriteCoalescer
 from waitd.probes.transport.response import Http1Response, OnResponse
@@ -29,7 +31,6 @@ _MAX_ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 #: The errors of a reused connection that the server closed before it read the request.
 CLOSED_WHILE_IDLE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 Tls = bool | SSLContext
 
@@ -48,22 +49,30 @@ class PreparedHeaders(CIMultiDict[str]):
 class Route:
     """An origin with its idle connections, in the form in which the connector reads a request."""
 
-    proxy = None
     proxy_auth = None
     proxy_headers = None
     server_hostname = None
     method = "GET"
-    headers = _NO_HEADERS
 
-    def __init__(self, origin: str, tls: Tls, pool: "ConnectionPool") -> None:
+    def __init__(self, origin: str, tls: Tls, pool: "ConnectionPool", proxy: str | None = None) -> None:
         self._pool = pool
         self._time = pool.time
         self.url = URL(origin)
         self.ssl = tls
         self.host = self.url.raw_host or ""
         self.port = self.url.port
-        self.host_line = f"Host: {self.url.host_port_subcomponent}\r\n"
-        self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
+        host = self.url.host_port_subcomponent or ""
+        self.host_line = f"Host: {host}\r\n"
+        self.proxy = None if proxy is None else URL(proxy, encoded=True)
+        self.proxy_name = "" if proxy is None else proxy_name(proxy)
+        #: What precedes the path: the origin, if a proxy reads the request.
+        self.prefix = ""
+        self.headers = CIMultiDict(Host=host)
+        if proxy is not None and not self.is_ssl():
+            self.prefix = f"http://{host}"
+            if login := proxy_login(proxy):
+                self.host_line += f"Proxy-Authorization: {basic_authorization(*login)}\r\n"
+        self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, self.proxy, None, None)
         #: The most recently used connection comes last.
         self.idle: list[Http1Connection] = []
         self._open: set[Http1Connection] = set()
@@ -124,6 +133,7 @@ class ConnectionPool:
         headers: Mapping[str, str],
         *,
         all_idle: IdleConnections | None = None,
+        choose_proxy: Callable[[str, Proxies], str | None] = lambda _url, _own: None,
     ) -> None:
         """Creates a pool in the running loop.
 
@@ -131,12 +141,14 @@ class ConnectionPool:
             connector: opens the connections.
             headers: sent with every request, unless the request has its own value.
             all_idle: bounds the idle connections of several pools; default: of this one.
+            choose_proxy: returns the proxy of a URL, given those of its connection.
         """
         self._connector = connector
         self._headers = headers
         self._common = _lines(headers)
         self._names = frozenset(map(str.lower, headers))
-        self._routes: dict[tuple[str, Tls], Route] = {}
+        self._choose_proxy = choose_proxy
+        self._routes: dict[tuple[str, Tls, Proxies], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         self._coalescer = WriteCoalescer()
@@ -145,7 +157,14 @@ class ConnectionPool:
         self.all_idle.add_owner(self)
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, on_response: OnResponse
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        tls: Tls,
+        on_response: OnResponse,
+        *,
+        proxies: Proxies = DEFAULT_PROXIES,
     ) -> Http1Connection | None:
         """Sends a request on an idle connection; None when there is none, and nothing is sent.
 
@@ -154,7 +173,7 @@ class ConnectionPool:
         Raises:
             ValueError: the URL or a header is malformed.
         """
-        route, request = self._prepare(method, url, headers, tls)
+        route, request = self._prepare(method, url, headers, tls, proxies)
         connection = route.take_idle()
         if connection is not None:
             connection.send(method, request, on_response)
@@ -166,6 +185,7 @@ class ConnectionPool:
         url: str,
         headers: Mapping[str, str] | None,
         tls: Tls,
+        proxies: Proxies = DEFAULT_PROXIES,
         *,
         new_connection: bool = False,
     ) -> Http1Response:
@@ -178,7 +198,7 @@ class ConnectionPool:
             aiohttp.ClientError, OSError: there is no complete head.
             ValueError: the URL or a header is malformed.
         """
-        route, request = self._prepare(method, url, headers, tls)
+        route, request = self._prepare(method, url, headers, tls, proxies)
         connection = None if new_connection else route.take_idle()
         if connection is not None:
             try:
@@ -188,12 +208,12 @@ class ConnectionPool:
         return await _response_of(await self._connect(route), method, request)
 
     def _prepare(
-        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, proxies: Proxies
     ) -> tuple[Route, bytes]:
         origin, path = _split(url)
-        route = self._routes.get((origin, tls)) or self._new_route(origin, tls)
+        route = self._routes.get((origin, tls, proxies)) or self._new_route(origin, tls, proxies)
         lines = self._lines_of(headers) if headers else self._common
-        return route, f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
+        return route, f"{method} {route.prefix}{path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
 
     async def _connect(self, route: Route) -> Http1Connection:
         request = cast("ClientRequest", route)
@@ -223,12 +243,13 @@ class ConnectionPool:
         own = CIMultiDict(headers)
         return _lines({name: value for name, value in self._headers.items() if name not in own})
 
-    def _new_route(self, origin: str, tls: Tls) -> Route:
+    def _new_route(self, origin: str, tls: Tls, proxies: Proxies) -> Route:
+        proxy = self._choose_proxy(origin, proxies)
         if len(self._routes) >= _MAX_ROUTES:
             for route in self._routes.values():
                 route.kept = bool(route.idle)
             self._routes = {key: route for key, route in self._routes.items() if route.kept}
-        route = self._routes[origin, tls] = Route(origin, tls, self)
+        route = self._routes[origin, tls, proxies] = Route(origin, tls, self, proxy)
         return route
 
     def idle_connections(self) -> Iterator[Http1Connection]:

@@ -12,7 +12,7 @@ from yarl import URL
 
 from waitd.core.airflow.callback import TaskTry
 from waitd.core.connections.connection import Connection, encode_segment, join_url
-from waitd.core.connections.http_options import parse_client_tls
+from waitd.core.connections.http_options import parse_http_options
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.local_trouble import local_trouble
@@ -168,13 +168,15 @@ class AirflowApi:
         url = join_url(self._connection.base_url(), endpoint)
         if query:
             url = str(URL(url, encoded=True).with_query(query))
+        options = parse_http_options(self._connection.extra)
         return await self._client.request(
             method,
             url,
             service="Airflow",
             headers=dict(self._authorization.headers),
             json=body,
-            ssl=await client_tls(parse_client_tls(self._connection.extra)),
+            ssl=await client_tls(options.tls),
+            proxies=options.proxies,
         )
 
     def _failure(self, response: JsonResponse, role: Role) -> DeliveryFailed | DeliveryRejected | None:

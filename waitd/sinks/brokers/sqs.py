@@ -16,10 +16,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from waitd.core.connections.aws import aws_tls, botocore_tls, is_region
+from waitd.core.connections.aws import aws_proxies, aws_tls, botocore_tls, is_region
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
 from waitd.core.connections.http_options import ClientTls
+from waitd.core.connections.proxies import Proxies, proxy_name
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
@@ -134,7 +135,7 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
 
     async def _open(self, connection: Connection, params: SqsParams) -> SqsClient:
         options = _options(connection, params)
-        tls = _tls(connection)
+        tls, proxies = _tls(connection), _proxies(connection)
         try:
             await client_tls(tls)  # the library would only report a failed connection
         except ValueError:
@@ -146,6 +147,7 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             self._session = await asyncio.to_thread(_warm_session)
         from aiobotocore.config import AioConfig
 
+        proxy = self._egress.proxy(params.queue_url, proxies)
         config = AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
@@ -154,6 +156,7 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             user_agent_extra="waitd",
             client_cert=cert,
             ignore_configured_endpoint_urls=True,  # only the connection's own, or AWS's
+            proxies={"http": proxy, "https": proxy} if proxy else {},  # an empty one: no environment
         )
         async with AsyncExitStack() as stack:
             creating = self._session.create_client("sqs", config=config, verify=verify, **options)
@@ -191,8 +194,11 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         return Delivered()
 
     def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError, ProxyConnectionError
 
+        if isinstance(error, ProxyConnectionError):
+            proxy = proxy_name(str(error.kwargs["proxy_url"]))
+            return DeliveryFailed(f"the proxy {proxy} cannot be reached, or does not lead to SQS")
         if isinstance(error, ClientError):
             details = error.response.get("Error", {})
             return _error_receipt(str(details.get("Code")), str(details.get("Message")))
@@ -249,6 +255,13 @@ def _options(connection: Connection, params: SqsParams) -> dict[str, Any]:
         "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key") or None,
         "aws_session_token": extra.get("aws_session_token") or None,
     }
+
+
+def _proxies(connection: Connection) -> Proxies:
+    try:
+        return aws_proxies(connection.extra)
+    except ValueError as error:
+        raise InvalidConnection(f"the connection {connection.conn_id} is malformed: {error}") from None
 
 
 def _tls(connection: Connection) -> ClientTls:
