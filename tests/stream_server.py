@@ -51,6 +51,21 @@ async def stream_server(
             await asyncio.sleep(0)
 
 
+class ClosingServer:
+    """Answers the first request of each connection, and closes when a second one comes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self.requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        writer.write(self._answer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
 def accept_on(listening: socket.socket, on_accept: Callable[[socket.socket], None]) -> None:
     """Calls `on_accept` with each connection until the loop stops reading `listening`."""
     listening.setblocking(False)

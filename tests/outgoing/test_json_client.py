@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from daemon import serving
-from stream_server import stream_server
+from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.egress import EgressPolicy
 from waitd.outgoing import EgressGuard, JsonClient, JsonResponse
@@ -164,3 +164,29 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used_again(
             await client.request("POST", f"http://127.0.0.1:{port}/", service="the service")
             await gone.wait()
     assert accepted == 2
+
+
+async def test_a_request_that_meets_a_connection_closed_while_idle_is_repeated() -> None:
+    server = ClosingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=10)
+    async with stream_server(server.serve) as port, client:
+        for _ in range(3):
+            url = f"http://127.0.0.1:{port}/"
+            assert (await client.request("POST", url, service="the service", json={})).status == 200
+    assert server.requests == 3
+
+
+async def test_a_request_that_meets_a_new_connection_that_closes_is_not_repeated() -> None:
+    accepted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=10)
+    async with stream_server(serve) as port, client:
+        with pytest.raises(RequestFailedError, match="broke before it answered"):
+            await client.request("POST", f"http://127.0.0.1:{port}/", service="the service")
+    assert accepted == 1

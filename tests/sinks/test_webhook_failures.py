@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deliveries import failure
 from fakes import FakeConnections
-from stream_server import stream_server
+from stream_server import ClosingServer, stream_server
 from webhook_receiver import Receiver, reset
 from webhook_setup import ITEM, post, webhook_sink
 
@@ -84,6 +84,14 @@ async def test_an_endless_response_body_is_not_read(sink: WebhookSink, receiver:
     assert await post(sink, url=receiver.url) == Delivered()
     async with asyncio.timeout(5):
         await receiver.closed.wait()  # the connection is closed
+
+
+async def test_a_delivery_that_meets_a_connection_closed_while_idle_is_sent_again(sink: WebhookSink) -> None:
+    server = ClosingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    async with stream_server(server.serve) as port:
+        for _ in range(3):
+            assert await post(sink, url=f"http://127.0.0.1:{port}/") == Delivered()
+    assert server.requests == 3
 
 
 async def test_cancelling_a_delivery_closes_the_connection(sink: WebhookSink, receiver: Receiver) -> None:

@@ -7,16 +7,24 @@ idle connection.
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from aiohttp import StreamReader, TCPConnector
+from aiohttp import ClientOSError, ServerDisconnectedError, StreamReader, TCPConnector
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError
 
 from waitd.core.http.headers import parse_keep_alive
-from waitd.outgoing.errors import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, is_http2
+from waitd.outgoing.errors import (
+    AnswerTooLarge,
+    ClosedWhileIdle,
+    HeadTooLarge,
+    Http2Only,
+    InvalidHttp,
+    is_http2,
+)
 
 #: The head of an answer, together with those of its interim (1xx) answers, has at most this many
 #: bytes,
@@ -33,6 +41,8 @@ READ_AHEAD = 32 * 1024
 #: A head is parsed in pieces of this size: one of 4 KiB has up to 240 interim answers, which take
 #: aiohttp about 2 ms.
 _PIECE = 4 * 1024
+_T = TypeVar("_T")
+_CLOSED = (ServerDisconnectedError, ClientOSError)
 
 
 def bounded_connector(**options: Any) -> TCPConnector:
@@ -44,6 +54,19 @@ def bounded_connector(**options: Any) -> TCPConnector:
     protocol: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
     connector._factory = protocol  # noqa: SLF001 - aiohttp has no public option for it
     return connector
+
+
+async def repeat_if_closed(send: Callable[[], Awaitable[_T]]) -> _T:
+    """Sends a request, again whenever it meets a connection that the server closed while idle.
+
+    It ends: such a connection is not used again, and a new one is not idle. Only for requests that
+    may be sent twice.
+    """
+    while True:
+        try:
+            return await send()
+        except ClosedWhileIdle:
+            continue
 
 
 def exceeds_overhead(received: int, body: int) -> bool:
@@ -58,6 +81,7 @@ class BoundedResponseHandler(ResponseHandler):
     _body: StreamReader | None = None
     #: For how many seconds the server keeps the connection idle, and when that ends.
     _keep_alive = _idle_until = math.inf
+    _reused = False
 
     def set_response_params(self, **params: Any) -> None:
         """Prepares for the answer to the next request."""
@@ -68,6 +92,7 @@ class BoundedResponseHandler(ResponseHandler):
 
     def start_idling(self) -> None:
         """Starts to count the seconds for which the server keeps the connection."""
+        self._reused = True
         self._idle_until = self._loop.time() + self._keep_alive
 
     def is_connected(self) -> bool:
@@ -122,6 +147,8 @@ class BoundedResponseHandler(ResponseHandler):
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
         """Fails the answer. aiohttp forgets the body when its trailer is malformed."""
+        if self._reused and not self._received and isinstance(exc, _CLOSED):
+            exc = ClosedWhileIdle()
         super().set_exception(exc, exc_cause)
         body = self._body
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():

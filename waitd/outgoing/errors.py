@@ -54,6 +54,10 @@ class ProxyFailed(aiohttp.ClientConnectionError):
         self.os_error = os_error
 
 
+class ClosedWhileIdle(aiohttp.ServerDisconnectedError):
+    """The server closed a connection that was used before, and answered nothing on it."""
+
+
 class HeadTooLarge(InvalidHttp):
     """The head of a response, or that of an interim response, exceeds a limit."""
 

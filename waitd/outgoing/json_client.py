@@ -1,6 +1,7 @@
 """A client for small JSON requests to services that the operator configures."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import aiohttp
@@ -10,7 +11,7 @@ from yarl import URL
 from waitd import __version__, exact_json
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
-from waitd.outgoing.answer_limits import READ_AHEAD
+from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.bodies import read_body
 from waitd.outgoing.connector import EgressGuard
 from waitd.outgoing.errors import PROXY_REFUSES, ProxyFailed, describe_error, describe_refusing_proxy
@@ -115,7 +116,8 @@ class JsonClient:
         try:
             self._egress.check_url(url, HostSource.OPERATOR)
             proxy = self._egress.proxy(url, proxies)
-            async with self._session.request(
+            send = partial(
+                self._session.request,
                 method,
                 URL(url, encoded=url.isascii()),
                 headers=headers,
@@ -123,7 +125,8 @@ class JsonClient:
                 ssl=ssl,
                 allow_redirects=False,
                 proxy=proxy,
-            ) as response:
+            )
+            async with await repeat_if_closed(send) as response:
                 if response.status == PROXY_REFUSES and proxy is not None:
                     raise ProxyFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
                 return JsonResponse(response.status, response.headers, await self._read_json(response))

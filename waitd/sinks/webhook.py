@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Self
 
 import aiohttp
@@ -25,6 +26,7 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejecte
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
 from waitd.outgoing import EgressGuard, describe_error, possible_own_trouble
+from waitd.outgoing.answer_limits import repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections, OutboxItem
@@ -258,9 +260,16 @@ class WebhookSink:
         if signer is not None:
             headers |= signer.headers("POST", str(url), headers, item.event, now=self._now())
         proxy = self._egress.proxy(endpoint.url, endpoint.proxies)
-        response = await self._sessions[source].post(
-            url, data=item.event, headers=headers, allow_redirects=False, ssl=endpoint.verify, proxy=proxy
+        send = partial(
+            self._sessions[source].post,
+            url,
+            data=item.event,
+            headers=headers,
+            allow_redirects=False,
+            ssl=endpoint.verify,
+            proxy=proxy,
         )
+        response = await repeat_if_closed(send)
         try:
             if response.status == PROXY_REFUSES and proxy is not None:
                 return DeliveryFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))

@@ -11,7 +11,7 @@ from certificates import Authority
 from daemon import until
 from job_api import CHUNKED, DONE, IS_DONE
 from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, answer, poke, probe, raw_server
-from stream_server import stream_server
+from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
@@ -186,3 +186,13 @@ async def test_an_unneeded_body_that_never_arrives_does_not_change_the_verdict()
     async with raw_server(script) as server, probe() as http:
         [verdict] = await poke(http, {"endpoint": server.url})
     assert verdict == Pending("http_404", "HTTP 404 Not Found")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_poke_that_meets_a_connection_closed_while_idle_is_sent_again(method: str) -> None:
+    server = ClosingServer(DONE)
+    async with stream_server(server.serve) as port, probe() as http:
+        for _ in range(3):
+            [verdict] = await poke(http, {"endpoint": f"http://127.0.0.1:{port}/", "method": method})
+            assert isinstance(verdict, Success)
+    assert server.requests == 3

@@ -7,7 +7,7 @@ alive. It knows neither waits nor conditions.
 import asyncio
 import ssl
 from collections.abc import Awaitable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -24,7 +24,7 @@ from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_que
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
 from waitd.outgoing import AnswerTooLarge, EgressGuard, ProxyFailed, drain_body, read_body
-from waitd.outgoing.answer_limits import READ_AHEAD
+from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.pool import ConnectionPool
@@ -219,6 +219,8 @@ class HttpClient:
         pool = self._pools.get(named)
         if pool is not None and body is None and method in POOLED_METHODS:
             return pool.request(method, url, headers, verify_tls, proxies, new_connection=new_connection)
+        if method == "POST":  # aiohttp repeats others once itself
+            return repeat_if_closed(partial(self._request_by_session, request))
         return self._request_by_session(request)
 
     async def _request_by_session(
