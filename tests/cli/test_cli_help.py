@@ -11,7 +11,7 @@ from waitd.cli.console import EXIT_CODE_MEANINGS
 COMMANDS = [
     tuple(name.split())
     for name in (
-        "serve", "submit", "list", "show", "watch", "cancel", "redeliver", "until http", "until s3", "cost", "cost whatif", "demo", "bench", "export", "import",
+        "serve", "submit", "list", "show", "watch", "cancel", "redeliver", "until http", "until s3", "check", "cost", "cost whatif", "demo", "bench", "export", "import",
         "keys create", "keys list", "keys revoke", "config check", "connections check", "migrate", "docs", "presets", "presets show", "presets check", "signal", "airflow reconcile",
     )
 ]  # fmt: skip

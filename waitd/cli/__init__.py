@@ -13,6 +13,7 @@ import typer
 from waitd.cli import (
     airflow,
     bench,
+    check,
     config,
     connections,
     cost,
@@ -94,6 +95,7 @@ watch.register(app)
 redeliver.register(app)
 signal.register(app)
 until.register(app)
+check.register(app)
 demo.register(app)
 bench.register(app)
 airflow.register(app)

@@ -175,6 +175,11 @@ class Expression:
         self.names = frozenset(analysis.paths)
         self.type_name = type_name
 
+    @property
+    def paths(self) -> Mapping[str, set[Path]]:
+        """The field paths that it names, by variable; () is the whole variable."""
+        return self._analysis.paths
+
     def evaluate(self, variables: Any) -> Any:
         """Returns the value, or an `ErrorValue`.
 

@@ -41,7 +41,7 @@ async def run_in_worker(function: Callable[..., _Result], *args: Any, limiter: C
         await workers.reserve(function)
         try:
             result = await to_process.run_sync(
-                _limit_memory, function, *args, cancellable=True, limiter=workers.unlimited
+                run_with_limited_memory, function, *args, cancellable=True, limiter=workers.unlimited
             )
         except (asyncio.CancelledError, BrokenWorkerProcess):
             raise  # the worker is gone
@@ -98,7 +98,12 @@ def worker_timeout(left: float, sharers: int) -> asyncio.Timeout:
     return asyncio.timeout(min(max(left * _WORKER_SHARE / sharers, 0.0), WORKER_SECONDS))
 
 
-def _limit_memory(function: Callable[..., _Result], *args: Any) -> _Result:
+def run_with_limited_memory(function: Callable[..., _Result], *args: Any) -> _Result:
+    """Runs `function` in this process, whose address space stays limited to WORKER_MEMORY.
+
+    Raises:
+        MemoryError: it needed more.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > WORKER_MEMORY:
         resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, hard))
