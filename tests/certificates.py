@@ -2,6 +2,7 @@
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -31,6 +32,11 @@ class Authority:
     def context(self) -> ssl.SSLContext:
         """The context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.file))
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The extra of a connection that trusts this authority and has a certificate of it."""
+        return {"verify": str(self.file), "cert": [str(self.certificate), str(self.key)]}
 
     def demanding_context(self) -> ssl.SSLContext:
         """The context of a server that demands a certificate of this authority."""

@@ -51,6 +51,16 @@ async def stream_server(
             await asyncio.sleep(0)
 
 
+def answering(answer: bytes) -> Handler:
+    """Returns a handler that sends this answer to every request without a body."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(answer)
+
+    return serve
+
+
 class ClosingServer:
     """Answers the first request of each connection, and closes when a second one comes."""
 

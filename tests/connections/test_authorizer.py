@@ -5,12 +5,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
+from certificates import Authority
 from daemon import serving
 from lookup_metrics import count_lookups
 from manual_clock import ManualClock
+from stream_server import answering, stream_server
 from test_secrets_manager import StaticKeys
 from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_endpoint
 
@@ -66,6 +69,20 @@ def oauth2(token_url: str, host: str = "h") -> Connection:
     """A connection whose tokens come from this URL, or from this path of its host."""
     extra = {"auth_type": "oauth2_client_credentials", "token_url": token_url}
     return Connection("c", host=host, login="i", password="s", extra=extra)
+
+
+async def test_a_token_is_fetched_over_the_tls_of_the_connection(
+    authorizer: Authorizer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    body = b'{"access_token": "issued", "token_type": "Bearer", "expires_in": 60}'
+    handler = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    async with stream_server(handler, tls=authority.demanding_context()) as port:
+        connection = oauth2("/token", f"https://127.0.0.1:{port}")
+        connection = replace(connection, extra={**connection.extra, **authority.extra})
+        authorization = await authorizer.authorize(connection)
+    assert dict(authorization.headers)["Authorization"] == "Bearer issued"
 
 
 @pytest.mark.parametrize("kind", KINDS)

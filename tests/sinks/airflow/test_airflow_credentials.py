@@ -1,11 +1,14 @@
 """The requests of the airflow sink: tokens, roles, and an Airflow that fails or is not reached."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from airflow_setup import ANY_TEXT, AirflowSetup, rejection
+from certificates import Authority
 from deliveries import failure
 from fake_airflow import TASK, problem
+from stream_server import answering, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostponed
@@ -41,6 +44,17 @@ async def test_wrong_credentials_are_retried(setup: AirflowSetup) -> None:
     assert "does not accept the connection's credentials" in error
     assert "static" not in error
     assert setup.airflow.logins == 0
+
+
+async def test_airflow_is_reached_over_the_tls_of_the_connection(setup: AirflowSetup, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    handler = answering(b"HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n")
+    async with stream_server(handler, tls=authority.demanding_context()) as port:
+        setup.resolver.by_id["airflow"] = Connection(
+            "airflow", "airflow", host=f"https://127.0.0.1:{port}", password="static", extra=authority.extra
+        )
+        assert failure(await setup.deliver()) == "Airflow answered 418"
 
 
 @pytest.mark.parametrize("extra", [{"token": "static"}, {}])
