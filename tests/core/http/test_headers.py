@@ -3,7 +3,14 @@
 import pytest
 
 from waitd.core.errors import Problem
-from waitd.core.http.headers import FRAMING_HEADERS, MAX_HEADERS, header_problems
+from waitd.core.http.headers import (
+    DEFAULT_RATE_LIMIT_PAUSE,
+    FRAMING_HEADERS,
+    LONGEST_RETRY_AFTER,
+    MAX_HEADERS,
+    header_problems,
+    parse_rate_limit,
+)
 
 PATTERNS = ("authorization", "x-api-key", "*-token", "*-secret")
 
@@ -77,3 +84,21 @@ def test_the_number_of_headers_is_limited() -> None:
     assert [
         problem.pointer for problem in header_problems({f"X-{i}": "" for i in range(MAX_HEADERS + 1)}, ())
     ] == [""]
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause"),
+    [
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1700000090"}, 90.0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1600000000"}, 0.0),
+        ({"X-Rate-Limit-Remaining": " 0 ", "X-Rate-Limit-Reset": "2.5"}, 2.5),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "soon"}, DEFAULT_RATE_LIMIT_PAUSE),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "999999999"}, LONGEST_RETRY_AFTER),
+        ({"RateLimit": '"a";r=5;t=1, "b";r=0;t=7'}, 7.0),
+        ({"RateLimit": '"a";r=05'}, None),
+        ({"RateLimit-Remaining": "1", "RateLimit-Reset": "9"}, None),
+        ({}, None),
+    ],
+)
+def test_an_exhausted_rate_limit_says_when_it_ends(headers: dict[str, str], pause: float | None) -> None:
+    assert parse_rate_limit(headers, 1_700_000_000.0) == pause

@@ -32,6 +32,14 @@ _KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,9})\b", re.IGNORECASE | re.ASCII)
 #: An idle connection is closed this much earlier than the server would, in seconds: that is noticed
 #: up to a second late, and a request takes a moment to get there.
 _KEEP_ALIVE_MARGIN = 2.0
+#: The pause after a rate limit that does not say when it ends, in seconds.
+DEFAULT_RATE_LIMIT_PAUSE = 60.0
+#: Larger resets of a rate limit are Unix seconds, smaller ones are relative.
+_UNIX_RESET = 1e9
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,9})?")
+#: The field RateLimit, in the forms of its drafts: `"a";r=0;t=30` and `remaining=0, reset=30`.
+_NONE_LEFT = re.compile(r"(?:^|[;,\s])(?:r|remaining)=0(?:$|[;,\s])")
+_RESET = re.compile(r"(?:^|[;,\s])(?:t|reset)=([0-9]+)")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -73,7 +81,7 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     """The seconds that a `Retry-After` header asks for (RFC 9110, section 10.2.3).
 
     Args:
-        value: the header: a number of seconds, or an HTTP date.
+        value: the header: a number of seconds, or an HTTP date. Fractions are accepted.
         now: Unix seconds; an HTTP date is relative to this time if `date` is missing.
         date: the `Date` header of the same response. A date in `value` is relative to it, so that a
             server whose clock is wrong is still understood.
@@ -86,6 +94,8 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     value = value.strip()
     if value.isascii() and value.isdecimal():
         return min(float(value[:12]), LONGEST_RETRY_AFTER)
+    if _NUMBER.fullmatch(value):
+        return min(float(value), LONGEST_RETRY_AFTER)
     until = _unix_seconds(value)
     if until is None:
         return None
@@ -101,6 +111,33 @@ def parse_keep_alive(value: bytes | str) -> float:
         return math.inf
     seconds = float(match[1])
     return seconds - min(_KEEP_ALIVE_MARGIN, seconds / 2)
+
+
+def parse_rate_limit(headers: Mapping[str, str], now: float) -> float | None:
+    """The pause in seconds that an exhausted rate limit asks for; None if none is exhausted.
+
+    Args:
+        headers: `X-RateLimit-Remaining` and `-Reset`, the same without `X-`, or `RateLimit`. Their
+            names are found in any case.
+        now: Unix seconds.
+    """
+    for prefix in ("X-RateLimit-", "RateLimit-", "X-Rate-Limit-"):
+        if headers.get(f"{prefix}Remaining", "").strip() == "0":
+            return _reset_pause(headers.get(f"{prefix}Reset", "").strip(), now)
+    combined = headers.get("RateLimit", "")
+    exhausted = _NONE_LEFT.search(combined)
+    if exhausted is None:
+        return None
+    reset = _RESET.search(combined, exhausted.start()) or _RESET.search(combined)
+    return _reset_pause(reset[1] if reset else "", now)
+
+
+def _reset_pause(reset: str, now: float) -> float:
+    if not _NUMBER.fullmatch(reset):
+        return DEFAULT_RATE_LIMIT_PAUSE
+    seconds = float(reset)
+    pause = seconds - now if seconds > _UNIX_RESET else seconds
+    return min(max(pause, 0.0), LONGEST_RETRY_AFTER)
 
 
 def _unix_seconds(http_date: str) -> float | None:

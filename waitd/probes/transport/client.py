@@ -22,7 +22,7 @@ from waitd.core.connections.masking import SecretMask
 from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
-from waitd.core.http.headers import parse_retry_after
+from waitd.core.http.headers import parse_rate_limit, parse_retry_after
 from waitd.outgoing import AnswerTooLarge, EgressGuard, ProxyFailed, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
@@ -294,10 +294,16 @@ def _open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
 def facts_of(response: Response, now: float) -> AnswerFacts:
     """Returns what the head says apart from headers that conditions read. `now`: Unix seconds."""
     status = response.status
-    if status < 400 or (type(response) is Http1Response and response.field(b"retry-after") is None):
+    limits_rate = status in {403, 429}
+    if status < 400 or (
+        not limits_rate and type(response) is Http1Response and response.field(b"retry-after") is None
+    ):
         return _facts_of_status(status)
     headers = response.headers
-    return AnswerFacts(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
+    pause = parse_retry_after(headers.get("Retry-After"), now, headers.get("Date"))
+    if pause is None and limits_rate:
+        pause = parse_rate_limit(headers, now)
+    return AnswerFacts(status, pause)
 
 
 @lru_cache(maxsize=1024)
