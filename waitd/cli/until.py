@@ -125,7 +125,7 @@ def until_s3(
         list[str] | None,
         typer.Option(
             "--metadata-key",
-            help="Attribute of a file in --check and in the result: Key, Size, LastModified, ETag, or * "
+            help="Field of a file in --check and in the result, such as Size, StorageClass or Metadata, or * "
             "for all. May be repeated. (default: Size and Key)",
         ),
     ] = None,

@@ -17,16 +17,18 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
     TEXT.map(lambda key: "/bucket/" + key),
     st.dictionaries(st.sampled_from(["list-type", "prefix", "max-keys", "continuation-token"]), TEXT),
     st.none() | st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),
+    st.sampled_from([(), (("X-Amz-Checksum-Mode", "ENABLED"), ("X-Amz-Optional-Object-Attributes", "A"))]),
 )
 def test_a_signature_equals_botocores(
-    method: str, path: str, query: dict[str, str], token: str | None
+    method: str, path: str, query: dict[str, str], token: str | None, extra: tuple[tuple[str, str], ...]
 ) -> None:
     keys = AwsKeys("AKIA", "secret/+=", token)
     sent_path, sent_query = encoded_path(path), encoded_query(query)
     url = f"http://host:9000{sent_path}" + (f"?{sent_query}" if sent_query else "")
-    expected = botocore_headers(AwsSigner("s3", "eu-west-3", keys), method, url, {}, None)
+    expected = botocore_headers(AwsSigner("s3", "eu-west-3", keys), method, url, dict(extra), None)
     now = timegm(MOMENT.timetuple()) + 0.75
-    headers = S3Signer(keys, "eu-west-3", "host:9000").headers(method, sent_path, sent_query, now=now)
+    signer = S3Signer(keys, "eu-west-3", "host:9000", extra)
+    headers = signer.headers(method, sent_path, sent_query, now=now)
     assert headers["Authorization"] == expected["Authorization"]
     assert headers["X-Amz-Date"] == "20261121T024107Z"
     assert headers.get("X-Amz-Security-Token") == token

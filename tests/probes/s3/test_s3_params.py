@@ -65,7 +65,7 @@ def test_keys_are_read_as_airflow_reads_them(
         ({"bucket_key": "s3://bucket/a", "check": "files.Size > 1"}, "/check", "1:6"),
         ({"bucket_key": "s3://bucket/a", "check": "size(files)"}, "/check", "it must evaluate to BOOL"),
         ({"bucket_key": "s3://bucket/a", "check": "status == 200"}, "/check", "1:1"),
-        ({"bucket_key": "s3://bucket/a", "metadata_keys": ["Owner"]}, "/metadata_keys/0", "LastModified"),
+        ({"bucket_key": "s3://bucket/a", "metadata_keys": ["Colour"]}, "/metadata_keys/0", "LastModified"),
         ({"bucket_key": "s3://bucket/a", "region_name": "eu.evil.example"}, "/region_name", "region"),
         ({"bucket_key": "s3://bucket/a", "aws_conn_id": "a b"}, "/aws_conn_id", "letters"),
         ({"bucket_key": "s3://bucket/a", "request_timeout": 0}, "/request_timeout", "greater than 0"),

@@ -33,6 +33,7 @@ class S3Operation(Enum):
 
     HEAD = "HEAD"
     LIST = "LIST"
+    TAGS = "TAGS"
 
 
 #: Codes with which a service asks for a retry. Most protocols send throttling as a 400.
@@ -66,6 +67,7 @@ _S3_REFUSALS = {
 _S3_DENIED = {
     S3Operation.HEAD: "Access denied. Without s3:ListBucket on the bucket, S3 denies access to a missing key as well: grant s3:ListBucket, and s3:GetObject for the key.",
     S3Operation.LIST: "Access denied. Listing keys requires s3:ListBucket on the bucket.",
+    S3Operation.TAGS: "Access denied. Reading tags requires s3:GetObjectTagging for the key.",
 }
 _TOKEN_EXPIRED = Unreachable(
     "credentials_expired", "The session token has expired, and there is no newer one."

@@ -7,7 +7,7 @@ the HMAC for a second, so that one signature costs two hashes.
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -113,8 +113,11 @@ def encoded_query(parameters: dict[str, str]) -> str:
 class S3Signer:
     """Signs GET and HEAD requests to one S3 host; requests of one second share most of the work."""
 
-    def __init__(self, keys: AwsKeys, region: str, host: str) -> None:
-        """`host` is the `Host` header as it will be sent."""
+    def __init__(
+        self, keys: AwsKeys, region: str, host: str, extra_headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """`host` is the `Host` header as it will be sent, `extra_headers` more `X-Amz-` headers."""
+        self._extra_headers = extra_headers
         self._keys = keys
         self._region = region
         self._host = host
@@ -142,13 +145,12 @@ class S3Signer:
     def _start_second(self, second: int) -> None:
         """Computes what all requests of this second share."""
         keys, moment = self._keys, amz_date(second)
-        names = "host;x-amz-content-sha256;x-amz-date"
-        lines = f"host:{self._host}\nx-amz-content-sha256:{_NO_BODY}\nx-amz-date:{moment}\n"
-        self._headers = {"X-Amz-Content-SHA256": _NO_BODY, "X-Amz-Date": moment}
+        self._headers = {"X-Amz-Content-SHA256": _NO_BODY, "X-Amz-Date": moment, **dict(self._extra_headers)}
         if keys.session_token is not None:
-            names += ";x-amz-security-token"
-            lines += f"x-amz-security-token:{keys.session_token}\n"
             self._headers["X-Amz-Security-Token"] = keys.session_token
+        signed = {"host": self._host, **{name.lower(): value for name, value in self._headers.items()}}
+        names = ";".join(sorted(signed))
+        lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
         scope = f"{moment[:8]}/{self._region}/{_S3}/aws4_request"
         key = signing_key(keys.secret_access_key, moment[:8], self._region, _S3)
         self._signed = f"{lines}\n{names}\n{_NO_BODY}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 from anyio import CapacityLimiter
 
 from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ErrorValue, Type, replace_nul
@@ -18,6 +19,7 @@ FILES_ENV = CelEnvironment({"files": Type.List(Type.Map(Type.STRING, Type.DYN))}
 #: The estimated size of a file's metadata without its key, in bytes: sizes, times and ETags are
 #: short.
 _METADATA_BYTES = 160
+_SHORT = {"Key", "Size", "LastModified", "ETag"}
 
 
 async def unmet_check(source: str, files: Sequence[FileMetadata], limiter: CapacityLimiter) -> str | None:
@@ -30,6 +32,8 @@ async def unmet_check(source: str, files: Sequence[FileMetadata], limiter: Capac
     """
     expression = FILES_ENV.compile(source)
     size = sum(len(file.get("Key", "")) + _METADATA_BYTES for file in files)
+    if files and not files[0].keys() <= _SHORT:
+        size = len(orjson.dumps(files))
     weight = expression.weight(SimpleNamespace(files=files), size)
     if expression.cost(weight, 5 * len(files)) <= INLINE_COST:
         return _evaluate(source, files)

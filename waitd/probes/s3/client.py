@@ -26,7 +26,15 @@ from waitd.outgoing import EgressGuard
 from waitd.ports import Connections
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
-from waitd.probes.s3.xml import ListPage, S3Object, find_element_text, object_from_head, parse_list_page
+from waitd.probes.s3.metadata import MetadataKeys, head_fields
+from waitd.probes.s3.xml import (
+    ListPage,
+    S3Object,
+    find_element_text,
+    object_from_head,
+    parse_list_page,
+    parse_tags,
+)
 from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response, OnResponse
@@ -51,11 +59,13 @@ TOO_MANY_KEYS = Unreachable(
     "too_many_keys", f"More than {MAX_PAGES * 1000:,} keys have this prefix; use a longer literal prefix."
 )
 _BAD_LIST = Unreachable("bad_answer", "The response is not a list of keys.")
+_BAD_TAGS = Unreachable("bad_answer", "The response is not a set of tags.")
 _BAD_HEAD = Unreachable(
     "bad_answer", "The response is not from an S3 store: it has neither ETag nor Last-Modified."
 )
 #: The origin of an endpoint and the name of a bucket.
 _BucketId = tuple[str, str]
+_Headers = tuple[tuple[str, str], ...]
 
 
 class _S3Response(NamedTuple):
@@ -102,16 +112,25 @@ class S3Client:
         await self._http.close()
 
     async def head(
-        self, endpoint: AwsEndpoint, bucket: str, key: str, *, region_known: bool = False
+        self,
+        endpoint: AwsEndpoint,
+        bucket: str,
+        key: str,
+        wanted: MetadataKeys | None = None,
+        *,
+        region_known: bool = False,
     ) -> S3Object | Verdict | CredentialsRefused | None:
         """Returns the object; None if it does not exist.
 
-        `region_known` is set by the second attempt, once the bucket's region was learned.
+        `wanted` is the metadata that is needed. `region_known` is set by the second attempt, once
+        the bucket's region was learned.
 
         Raises:
             aiohttp.ClientError, OSError: see `classify_error`.
         """
-        answer = await self._request(endpoint, "HEAD", bucket, key, "")
+        extra = wanted is not None and wanted.extra
+        headers = wanted.headers if wanted is not None and extra else ()
+        answer = await self._request(endpoint, "HEAD", bucket, key, "", headers=headers)
         status = answer.facts.status
         if status == 404:
             if self._monotonic() < self._seen_until.get((endpoint.origin, bucket), 0.0):
@@ -119,13 +138,17 @@ class S3Client:
             return await self._check_bucket(endpoint, bucket)
         if 200 <= status < 300:
             found = object_from_head(key, answer.response.headers)
-            return _BAD_HEAD if found is None else found._replace(etag=answer.mask.mask_text(found.etag))
+            if found is None:
+                return _BAD_HEAD
+            mask = answer.mask.mask_text
+            fields = head_fields(answer.response.headers, mask) if extra else found.fields
+            return found._replace(etag=mask(found.etag), fields=fields)
         error = AwsError(status, retry_after=answer.facts.retry_after)
         if status in _UNEXPLAINED:  # the error of a LIST has a body
             region = self._regions.get((endpoint.origin, bucket))
             explained = await self._request(endpoint, "GET", bucket, "", _list_query(key, None, 1))
             if not region_known and region != self._regions.get((endpoint.origin, bucket)):
-                return await self.head(endpoint, bucket, key, region_known=True)
+                return await self.head(endpoint, bucket, key, wanted, region_known=True)
             if explained.error.code:
                 error = explained.error
         return s3_verdict(error, S3Operation.HEAD)
@@ -154,20 +177,48 @@ class S3Client:
         return s3_verdict(AwsError(response.status, retry_after=retry_after), S3Operation.HEAD)
 
     async def list_page(
-        self, endpoint: AwsEndpoint, bucket: str, prefix: str, token: str | None
+        self,
+        endpoint: AwsEndpoint,
+        bucket: str,
+        prefix: str,
+        token: str | None,
+        wanted: MetadataKeys | None = None,
     ) -> ListPage | Verdict | CredentialsRefused:
         """Returns a page of the objects whose keys have this prefix.
+
+        `wanted` is the metadata that is needed.
 
         Raises:
             aiohttp.ClientError, OSError: see `classify_error`.
         """
-        answer = await self._request(endpoint, "GET", bucket, "", _list_query(prefix, token, 1000))
+        extra = wanted is not None and wanted.extra
+        headers = wanted.headers if wanted is not None and extra else ()
+        query = _list_query(prefix, token, 1000, owner=wanted is not None and wanted.owner)
+        answer = await self._request(endpoint, "GET", bucket, "", query, headers=headers)
         if not 200 <= answer.facts.status < 300:
             return s3_verdict(answer.error, S3Operation.LIST)
         try:
-            return parse_list_page(answer.body or b"")
+            return parse_list_page(answer.body or b"", extra=extra)
         except (LookupError, ValueError, ParseError):
             return _BAD_LIST
+
+    async def tags(
+        self, endpoint: AwsEndpoint, bucket: str, key: str
+    ) -> dict[str, str] | Verdict | CredentialsRefused | None:
+        """Returns the tags of an object; None if it does not exist.
+
+        Raises:
+            aiohttp.ClientError, OSError: see `classify_error`.
+        """
+        answer = await self._request(endpoint, "GET", bucket, key, encoded_query({"tagging": ""}))
+        if answer.facts.status == 404:
+            return None
+        if not 200 <= answer.facts.status < 300:
+            return s3_verdict(answer.error, S3Operation.TAGS)
+        try:
+            return parse_tags(answer.body or b"")
+        except (ValueError, ParseError):
+            return _BAD_TAGS
 
     async def _check_bucket(self, endpoint: AwsEndpoint, bucket: str) -> Verdict | CredentialsRefused | None:
         """Returns None if the bucket exists.
@@ -182,18 +233,26 @@ class S3Client:
         return None
 
     async def _request(
-        self, endpoint: AwsEndpoint, method: str, bucket: str, key: str, query: str
+        self,
+        endpoint: AwsEndpoint,
+        method: str,
+        bucket: str,
+        key: str,
+        query: str,
+        *,
+        headers: _Headers = (),
     ) -> _S3Response:
         """Sends a request, and once again if the response names another region of the bucket."""
         bucket_id = (endpoint.origin, bucket)
         region = self._regions.get(bucket_id, endpoint.region)
-        answer = await self._send(self._bucket(endpoint, region, bucket), method, key, query)
+        extra = (headers,) if headers else ()  # the same cache key as `send_head` without them
+        answer = await self._send(self._bucket(endpoint, region, bucket, *extra), method, key, query)
         if answer.facts.status in _WRONG_REGION:
             header = answer.response.headers.get("x-amz-bucket-region")
             actual = header or find_element_text(answer.body, "Region")
             if actual and actual != region and is_region(actual):
                 self._regions[bucket_id] = actual
-                answer = await self._send(self._bucket(endpoint, actual, bucket), method, key, query)
+                answer = await self._send(self._bucket(endpoint, actual, bucket, *extra), method, key, query)
         return answer
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _S3Response:
@@ -216,7 +275,7 @@ class S3Client:
 class Bucket:
     """Addresses and signs requests to one bucket. `signer` is None if they are not signed."""
 
-    def __init__(self, endpoint: AwsEndpoint, region: str, name: str) -> None:
+    def __init__(self, endpoint: AwsEndpoint, region: str, name: str, extra_headers: _Headers = ()) -> None:
         base = endpoint.base or f"https://{aws_host(region)}"
         scheme, _, rest = base.partition("://")
         host, slash, base_path = rest.partition("/")
@@ -224,10 +283,11 @@ class Bucket:
         if virtual:
             host = f"{name}.{host}"
         self.origin = f"{scheme}://{host}"
-        self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host)
+        self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host, extra_headers)
         self.mask = keys_mask(endpoint.keys)
         self.verify_tls, self.proxies = endpoint.verify_tls, endpoint.proxies
         root = f"{slash}{base_path}" if virtual else f"{slash}{base_path}/{name}"
+        self._unsigned = dict(extra_headers) or None
         self._key_prefix = f"{root}/"
         self._bucket_path = f"{root}/" if virtual else root
 
@@ -238,7 +298,7 @@ class Bucket:
     def request(self, method: str, key: str, query: str, *, now: float) -> Request:
         """Returns a signed request for an object, or for the bucket if the key is empty."""
         path = self.path(key)
-        headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
+        headers = self._unsigned if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
         return Request(method, url, headers, None, self.verify_tls, HostSource.OPERATOR, proxies=self.proxies)
 
@@ -250,8 +310,10 @@ def _is_virtual_hosted(endpoint: AwsEndpoint, bucket: str) -> bool:
     return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
 
 
-def _list_query(prefix: str, token: str | None, max_keys: int) -> str:
+def _list_query(prefix: str, token: str | None, max_keys: int, *, owner: bool = False) -> str:
     parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "max-keys": str(max_keys)}
     if token is not None:
         parameters["continuation-token"] = token
+    if owner:
+        parameters["fetch-owner"] = "true"
     return encoded_query(parameters)

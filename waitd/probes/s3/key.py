@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,6 @@ import orjson
 from anyio import BrokenWorkerProcess
 
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
-from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
 from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe, Topic
 from waitd.probes.access.aws import AwsEndpoint
@@ -19,8 +18,10 @@ from waitd.probes.cel.files import unmet_check
 from waitd.probes.cel.judging import judge_each
 from waitd.probes.cel.workers import worker_timeout
 from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
+from waitd.probes.s3.details import MAX_DETAILED, TOO_MANY_DETAILS, add_details
 from waitd.probes.s3.fast_path import ABSENT, AbsentKeyPoke
 from waitd.probes.s3.listing import PatternMatches, list_matches
+from waitd.probes.s3.metadata import MetadataKeys, union
 from waitd.probes.s3.params import (
     Addresses,
     S3KeyOptions,
@@ -135,14 +136,21 @@ class S3KeyProbe(Probe):
     ) -> _Answers | Verdict | CredentialsRefused:
         """Asks for each key of a group, whose addresses are all the same."""
         addresses = queries[0].addresses
+        wanted = _wanted(queries)
         objects = []
         for bucket, key in addresses:
-            answer = await self._client.head(endpoint, bucket, key)
+            answer = await self._client.head(endpoint, bucket, key, wanted)
             if answer is None:
                 return ABSENT if len(addresses) == 1 else _absent(bucket, key)
             if not isinstance(answer, S3Object):
                 return answer
-            objects.append([answer])
+            found = [answer]
+            if wanted.tags:
+                detailed = await add_details(self._client, endpoint, bucket, found, wanted, by_head=False)
+                if not isinstance(detailed, list):
+                    return detailed
+                found = detailed
+            objects.append(found)
         return dict.fromkeys(queries, _Matches(objects))
 
     async def _list_patterns(
@@ -158,18 +166,44 @@ class S3KeyProbe(Probe):
             query: [_shared_matches(lists, query.options, *address) for address in query.addresses]
             for query in queries
         }
+        wanted = _wanted(queries)
         error: Verdict | None = None
         for (bucket, prefix), patterns in lists.items():
             needed = {each for parts in matches.values() if not _is_decided(parts) for each in parts}
             to_match = [each for each in patterns.values() if each in needed]
             if to_match:
-                result = await list_matches(self._client, endpoint, bucket, prefix, to_match)
+                result = await list_matches(self._client, endpoint, bucket, prefix, to_match, wanted=wanted)
                 if isinstance(result, CredentialsRefused):
                     return result
                 if result is not None:
                     error = result
                     break
-        return {query: _answer(query, parts, error) for query, parts in matches.items()}
+        answers: _Answers = {}
+        for query, parts in matches.items():
+            answer = await self._with_details(endpoint, query, _answer(query, parts, error))
+            if isinstance(answer, CredentialsRefused):
+                return answer
+            answers[query] = answer
+        return answers
+
+    async def _with_details(
+        self, endpoint: AwsEndpoint, query: _Query, answer: _Matches | Verdict
+    ) -> _Matches | Verdict | CredentialsRefused:
+        """Adds the metadata of the matches that no LIST gives."""
+        wanted, check = query.options.metadata, query.options.check
+        if not isinstance(answer, _Matches) or not (wanted.by_head or wanted.tags) or answer.truncated:
+            return answer
+        if sum(map(len, answer.objects)) > MAX_DETAILED:
+            return answer._replace(truncated=True) if check is None else TOO_MANY_DETAILS
+        detailed = []
+        for (bucket, _), objects in zip(query.addresses, answer.objects, strict=True):
+            result = await add_details(
+                self._client, endpoint, bucket, objects, wanted, by_head=wanted.by_head
+            )
+            if not isinstance(result, list):
+                return result
+            detailed.append(result)
+        return _Matches(detailed)
 
     async def _evaluate(self, answers: _Answers, deadline: float) -> Mapping[_Query, Verdict]:
         """`deadline` is in monotonic seconds."""
@@ -192,9 +226,7 @@ class S3KeyProbe(Probe):
         self, options: S3KeyOptions, matches: _Matches, deadline: float, sharers: int
     ) -> Verdict:
         """Evaluates `check`, for which `sharers` checks share the remaining time."""
-        files_by_address = [
-            [_metadata(options.metadata, each) for each in objects] for objects in matches.objects
-        ]
+        files_by_address = [[options.metadata.of(each) for each in objects] for objects in matches.objects]
         if options.check is not None:
             try:
                 async with worker_timeout(deadline - time.monotonic(), sharers):
@@ -208,6 +240,13 @@ class S3KeyProbe(Probe):
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
             return Success(None, RESULT_OMITTED, "The keys exist.")
         return Success(payload, "success", "The keys exist.")
+
+
+def _wanted(queries: Sequence[_Query]) -> MetadataKeys:
+    """The metadata that any of these queries needs."""
+    if len(queries) == 1:
+        return queries[0].options.metadata
+    return union(query.options.metadata for query in queries)
 
 
 def _shared_matches(lists: _Lists, options: S3KeyOptions, bucket: str, text: str) -> PatternMatches:
@@ -244,15 +283,3 @@ def _matches(mode: str, text: str, key: str) -> bool:
 
 def _absent(bucket: str, text: str) -> Pending:
     return Pending("absent", f"Missing: s3://{bucket}/{text}")
-
-
-def _metadata(names: Sequence[str], s3_object: S3Object) -> dict[str, Any]:
-    return {name: _METADATA[name](s3_object) for name in names}
-
-
-_METADATA: Mapping[str, Callable[[S3Object], Any]] = {
-    "Key": lambda each: each.key,
-    "Size": lambda each: each.size,
-    "LastModified": lambda each: rfc3339(each.last_modified),
-    "ETag": lambda each: each.etag,
-}

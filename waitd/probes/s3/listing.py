@@ -11,6 +11,7 @@ from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.judging import defect_verdict
 from waitd.probes.s3.client import MAX_PAGES, S3Client
+from waitd.probes.s3.metadata import MetadataKeys
 from waitd.probes.s3.patterns import Pattern
 from waitd.probes.s3.xml import ListPage, S3Object
 
@@ -48,7 +49,13 @@ class PatternMatches:
 
 
 async def list_matches(
-    client: S3Client, endpoint: AwsEndpoint, bucket: str, prefix: str, patterns: Collection[PatternMatches]
+    client: S3Client,
+    endpoint: AwsEndpoint,
+    bucket: str,
+    prefix: str,
+    patterns: Collection[PatternMatches],
+    *,
+    wanted: MetadataKeys | None = None,
 ) -> Verdict | CredentialsRefused | None:
     """Lists the keys with this prefix until no pattern needs more; returns None or an error.
 
@@ -58,7 +65,7 @@ async def list_matches(
     token: str | None = None
     open_patterns = list(patterns)
     for _ in range(MAX_PAGES):
-        page = await client.list_page(endpoint, bucket, prefix, token)
+        page = await client.list_page(endpoint, bucket, prefix, token, wanted)
         if not isinstance(page, ListPage):
             return page
         await _match(open_patterns, page.objects)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import parse_model
@@ -15,6 +15,7 @@ from waitd.probes.access.aws import AccountRef
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
 from waitd.probes.cel.files import FILES_ENV
 from waitd.probes.s3 import patterns
+from waitd.probes.s3.metadata import METADATA, MetadataKeys, metadata_keys
 
 #: The longest key in S3, in bytes of UTF-8.
 MAX_KEY = 1024
@@ -22,14 +23,19 @@ MAX_KEY = 1024
 MAX_KEYS = 100
 #: The most waits with different patterns that share a LIST: matching more costs more than it saves.
 MAX_SHARERS = 50
-#: The metadata of a file, in the order in which they are shown.
-METADATA = ("Key", "Size", "LastModified", "ETag")
 
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,253}[A-Za-z0-9]")
 _URL = re.compile(r"s3[an]?://([^/]*)/*(.*)", re.IGNORECASE | re.DOTALL)
 _LOOKS_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
-Metadata = Literal["Key", "Size", "LastModified", "ETag", "*"]
+
+def _metadata_name(text: str) -> str:
+    if text != "*" and text not in METADATA:
+        raise ValueError(f"S3 has no such field; known are *, {', '.join(METADATA)}")
+    return text
+
+
+Metadata = Annotated[str, AfterValidator(_metadata_name)]
 
 
 def _as_list(value: Any) -> Any:
@@ -51,7 +57,8 @@ class S3KeyParams(AwsParams):
         default=False, description="The keys are regular expressions (RE2), matched at the beginning."
     )
     metadata_keys: Annotated[list[Metadata], Field(min_length=1)] = Field(
-        default=["Size", "Key"], description="The metadata in check and in the payload; * is all."
+        default=["Size", "Key"],
+        description="The fields of HEAD and LIST, or Tags, in check and in the payload; * is all.",
     )
     check: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         default=None, description="CEL over files, evaluated on the matches of each bucket_key."
@@ -88,13 +95,13 @@ class S3KeyOptions:
 
     Attributes:
         mode: `key`, `wildcard` or `regex`.
-        metadata: the names of the metadata to show.
+        metadata: the metadata to show.
     """
 
     namespace: str
     account_ref: AccountRef
     mode: str
-    metadata: tuple[str, ...]
+    metadata: MetadataKeys
     check: str | None
     request_timeout: float
 
@@ -203,7 +210,7 @@ def compile_pattern(mode: str, text: str) -> patterns.Pattern:
 
 
 def _shared_options(params: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
-    metadata = METADATA if "*" in params.metadata_keys else tuple(dict.fromkeys(params.metadata_keys))
+    metadata = metadata_keys(params.metadata_keys, params.check)
     key = (namespace, params.account_ref, mode, metadata, params.check, params.request_timeout)
     options = _options.get(key)
     if options is None:

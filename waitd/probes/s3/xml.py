@@ -3,22 +3,32 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
+
+from waitd.core.waits.event import rfc3339
 
 #: The most tags, and quotes of attributes and ETags, in a document. A page of 1,000 keys has half.
 #: Parsing what the limits admit takes the loop a few tens of milliseconds.
 _MAX_TAGS, _MAX_QUOTES = 60_000, 10_000
 
 
+_NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+
+
 class S3Object(NamedTuple):
-    """The metadata of an object. `last_modified` is in Unix seconds."""
+    """The metadata of an object. `last_modified` is in Unix seconds.
+
+    `fields`: other metadata by name, if it was asked for.
+    """
 
     key: str
     size: int
     last_modified: float
     etag: str
+    fields: Mapping[str, Any] = _NO_FIELDS
 
 
 class ListPage(NamedTuple):
@@ -40,7 +50,7 @@ def object_from_head(key: str, headers: Mapping[str, str]) -> S3Object | None:
         size = _size(headers.get("Content-Length", ""))
     except ValueError:
         size = 0
-    return S3Object(key, size, _timestamp(parsedate_to_datetime, modified), etag)
+    return S3Object(key, size, http_timestamp(modified), etag)
 
 
 def find_element_text(body: bytes | None, name: str) -> str:
@@ -52,8 +62,21 @@ def find_element_text(body: bytes | None, name: str) -> str:
     return next(((e.text or "").strip()[:64] for e in root.iter() if _local_name(e) == name), "")
 
 
-def parse_list_page(body: bytes) -> ListPage:
-    """Parses a `ListBucketResult`.
+def parse_tags(body: bytes) -> dict[str, str]:
+    """Parses a `Tagging`.
+
+    Raises:
+        ValueError, xml.etree.ElementTree.ParseError: the body is not one.
+    """
+    root = _parse(body)
+    if _local_name(root) != "Tagging":
+        raise ValueError("not a Tagging")
+    pairs = (_texts(each) for each in root.iter() if _local_name(each) == "Tag")
+    return {pair.get("Key", ""): pair.get("Value", "") for pair in pairs}
+
+
+def parse_list_page(body: bytes, *, extra: bool = False) -> ListPage:
+    """Parses a `ListBucketResult`. `extra`: with the `fields` of the objects.
 
     Raises:
         LookupError, ValueError, xml.etree.ElementTree.ParseError: the body is not one.
@@ -68,16 +91,38 @@ def parse_list_page(body: bytes) -> ListPage:
     objects = []
     for item in root.iterfind(f"{namespace}Contents"):
         fields = {part.tag: part.text or "" for part in item}
-        last_modified = _timestamp(datetime.fromisoformat, fields.get(modified, ""))
-        objects.append(
-            S3Object(decode(fields[key]), _size(fields[size]), last_modified, fields.get(etag, ""))
-        )
+        last_modified = iso_timestamp(fields.get(modified, ""))
+        s3_object = S3Object(decode(fields[key]), _size(fields[size]), last_modified, fields.get(etag, ""))
+        objects.append(s3_object._replace(fields=_listed_fields(item)) if extra else s3_object)
     if text(f"{namespace}IsTruncated") != "true":
         return ListPage(objects, None)
     token = text(f"{namespace}NextContinuationToken")
     if not token:
         raise ValueError("a truncated list without a continuation token")
     return ListPage(objects, token)
+
+
+def _listed_fields(item: ET.Element) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for part in item:
+        name, text = _local_name(part), part.text or ""
+        if name in {"StorageClass", "ChecksumType"}:
+            fields[name] = text
+        elif name == "ChecksumAlgorithm":
+            fields.setdefault(name, []).append(text)
+        elif name == "Owner":
+            fields[name] = _texts(part)
+        elif name == "RestoreStatus":
+            status = _texts(part)
+            expiry = iso_timestamp(status.get("RestoreExpiryDate", ""))
+            fields[name] = {"IsRestoreInProgress": status.get("IsRestoreInProgress") == "true"}
+            if expiry:
+                fields[name]["RestoreExpiryDate"] = rfc3339(expiry)
+    return fields
+
+
+def _texts(element: ET.Element) -> dict[str, str]:
+    return {_local_name(part): part.text or "" for part in element}
 
 
 def _parse(body: bytes) -> ET.Element:
@@ -91,11 +136,27 @@ def _parse(body: bytes) -> ET.Element:
     return ET.fromstring(body, parser)  # noqa: S314 - as above
 
 
+def number(text: str) -> int | None:
+    """The number below 10**18 that a text is; None if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def _size(text: str) -> int:
     """The size of an object in bytes. Raises ValueError when it is not a number below 10**18."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+    size = number(text)
+    if size is None:
         raise ValueError("not a size")
-    return int(text)
+    return size
+
+
+def http_timestamp(text: str) -> float:
+    """The time of a header in Unix seconds; 0 if the text is not a time."""
+    return _timestamp(parsedate_to_datetime, text)
+
+
+def iso_timestamp(text: str) -> float:
+    """The time of an element in Unix seconds; 0 if the text is not a time."""
+    return _timestamp(datetime.fromisoformat, text)
 
 
 def _local_name(element: ET.Element) -> str:
