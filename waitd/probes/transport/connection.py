@@ -15,6 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 from waitd.core.http.headers import parse_keep_alive
+from waitd.core.local_trouble import local_trouble
 from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, ProxyFailed, is_http2
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
@@ -184,7 +185,7 @@ class Http1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except (httptools.HttpParserError, HeadTooLarge) as error:
-            self._fail(_own_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error))))
+            self._fail(_parse_error(error, data))
             return
         response = self._response
         if response is not None:
@@ -233,6 +234,8 @@ class Http1Connection(asyncio.Protocol):
         response = self._response
         if response is not None and not response.complete and exc is None and response.lacks_length():
             response.finish()
+        elif exc is not None and local_trouble(exc):
+            self._fail(exc)
         elif self._on_response is not None and response is None:
             self._fail(_connection_error(exc))
         else:
@@ -242,7 +245,7 @@ class Http1Connection(asyncio.Protocol):
         response, on_response = self._response, self._on_response
         self._response = self._on_response = None
         if response is not None and not response.complete:
-            known = isinstance(error, InvalidHttp | AnswerTooLarge)
+            known = isinstance(error, InvalidHttp | AnswerTooLarge) or local_trouble(error)
             response.finish(error if known else aiohttp.ClientPayloadError(str(error)))
         self.close()
         if on_response is not None:
@@ -325,6 +328,13 @@ def _own_error(error: Exception) -> HeadTooLarge | ProxyFailed | None:
     """The error that was raised, here or in a callback of the parser, because of the head."""
     error = error.__context__ if isinstance(error.__context__, Exception) else error
     return error if isinstance(error, HeadTooLarge | ProxyFailed) else None
+
+
+def _parse_error(error: Exception, data: bytes) -> Exception:
+    """The error of a response that cannot be parsed."""
+    if local_trouble(error):  # a callback of the parser had no memory
+        return MemoryError()
+    return _own_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error)))
 
 
 def _connection_error(exc: Exception | None) -> Exception:

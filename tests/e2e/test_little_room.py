@@ -1,0 +1,131 @@
+"""Real daemons on a full disk and with little memory: their own trouble, and nothing is lost."""
+
+import os
+import resource
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp import web
+from daemon import (
+    Daemon,
+    Jobs,
+    Receiver,
+    daemon,
+    get_wait,
+    job_wait,
+    jobs_and_receiver,
+    serving,
+    submit,
+    until,
+)
+from preset_waits import get
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+async def readiness(client: aiohttp.ClientSession, waitd: Daemon) -> int:
+    async with client.get(f"{waitd.url}/readyz") as answer:
+        return answer.status
+
+
+async def submit_until_refused(
+    client: aiohttp.ClientSession, waitd: Daemon, jobs: Jobs, receiver: Receiver
+) -> list[str]:
+    """Submits waits until one is refused with 503; returns the ids of those accepted."""
+    accepted: list[str] = []
+    while True:
+        body = job_wait(jobs, receiver, f"job{len(accepted)}", 0, labels={"fill": "x" * 200})
+        body["params"]["headers"] = {"x-fill": "x" * 4000}
+        async with client.post(f"{waitd.url}/v1/waits", json=body | {"poke_interval": 3600}) as answer:
+            if answer.status != 201:
+                assert answer.status == 503, await answer.text()
+                return accepted
+            accepted.append((await answer.json())["id"])
+        assert len(accepted) < 2000
+
+
+async def test_a_full_disk_is_own_trouble_and_what_was_accepted_is_delivered(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    async with jobs_and_receiver() as (jobs, receiver, client), daemon(small_disk) as waitd:
+        first = await submit(client, waitd, job_wait(jobs, receiver, "first", 3))
+        filler.write_bytes(b"")
+        with filler.open("ab") as file:
+            try:
+                while True:
+                    os.write(file.fileno(), b"x" * 4096)
+            except OSError:
+                pass  # the disk is full
+        accepted = [first, *await submit_until_refused(client, waitd, jobs, receiver)]
+
+        async def is_unready() -> bool:
+            return await readiness(client, waitd) == 503
+
+        async def is_ready() -> bool:
+            return await readiness(client, waitd) == 200
+
+        await until(is_unready)
+        refused = [line for line in waitd.log if line.get("event") == "store_not_writable"]
+        assert refused
+        filler.unlink()
+        await until(is_ready)
+        await until(lambda: set(accepted) <= receiver.digests.keys(), 60, "every accepted wait is delivered")
+        assert (await get_wait(client, waitd, first))["state"] == "success"
+        assert await waitd.kill(signal.SIGTERM) == 0
+        assert not [line for line in waitd.log if "exception" in line]
+
+
+class LargeJobs(Jobs):
+    """Its answers need memory that the daemon has not had before."""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        answer = await super().handle(request)
+        if answer.status == 200:
+            return answer
+        return web.json_response({"status": "RUNNING", "fill": "x" * 500_000})
+
+
+async def test_without_memory_no_wait_is_lost_and_no_target_is_blamed(tmp_path: Path) -> None:
+    large = LargeJobs()
+    async with (
+        jobs_and_receiver() as (_, receiver, client),
+        serving("GET", "/jobs/{name}", large.handle) as large.url,
+        daemon(tmp_path, MALLOC_ARENA_MAX="1") as waitd,
+    ):
+        assert waitd.process is not None
+        process = psutil.Process(waitd.process.pid)
+        unlimited = process.rlimit(resource.RLIMIT_AS)
+        process.rlimit(resource.RLIMIT_AS, (process.memory_info().vms + 2**20, unlimited[1]))
+        waits = [await submit(client, waitd, job_wait(large, receiver, f"job{n}", 6)) for n in range(20)]
+        assert "memory is short" in (await waitd.logged("local_trouble"))["why"]
+        process.rlimit(resource.RLIMIT_AS, unlimited)
+        await until(lambda: set(waits) <= receiver.digests.keys(), 60, "every wait ends")
+        reasons: Counter[str] = Counter()
+        for wait_id in waits:
+            assert (await get_wait(client, waitd, wait_id))["state"] == "success"
+            runs = (await get(f"{waitd.url}/v1/waits/{wait_id}/pokes"))["runs"]
+            reasons.update(run["reason"] for run in runs if run["verdict"] == "unreachable")
+        assert reasons.keys() == {"local_error"}
+        assert await waitd.kill(signal.SIGTERM) == 0
