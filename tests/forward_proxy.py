@@ -19,7 +19,7 @@ Listen 127.0.0.1
 Timeout 60
 LogFile "{folder}/tinyproxy.log"
 LogLevel Connect
-MaxClients 200
+MaxClients 1000
 {more}
 """
 

@@ -1,4 +1,4 @@
-"""What pokes cost over TLS, to many hosts, and where the server closes each connection.
+"""What pokes cost over TLS, to many hosts, by a proxy, and where the server closes connections.
 
 `python tests/benchmarks/networks.py`. It starts nginx with certificates of its own and a daemon on
 a core of its own. CPU time is the daemon's, from the second round of pokes on. The row of many
@@ -10,6 +10,7 @@ import asyncio
 from typing import NamedTuple
 
 import uvloop
+from forward_proxy import small_proxy
 from lab import CORES, POKES, MeasuredDaemon, running_daemon, say, sensor_wait, use_other_cores
 from nginx import Nginx, running_nginx
 
@@ -29,10 +30,14 @@ class Row(NamedTuple):
     rss: int
 
 
-async def measure(nginx: Nginx, server: str, *, hosts: int = 1, waits: int = WAITS, every: float) -> Row:
+async def measure(
+    nginx: Nginx, server: str, *, hosts: int = 1, waits: int = WAITS, every: float, proxy: str | None = None
+) -> Row:
     """Pokes hosts of a server of nginx with a new daemon, and measures from the second round on."""
     say(f"{server}: {waits} waits on {hosts} hosts, poked every {every} s")
     environment = {"SSL_CERT_FILE": str(nginx.authority)}
+    if proxy is not None:
+        environment["HTTPS_PROXY"] = proxy
     async with running_daemon(environment=environment, per_host_concurrency=1000) as daemon:
         before = daemon.usage.rss
         bodies = (
@@ -60,6 +65,13 @@ async def main() -> None:
         tls = await measure(nginx, "https", every=INTERVAL)
         print(f"kept-alive HTTP               {plain.cpu:,.0f} µs of CPU a poke")
         print(f"kept-alive HTTPS              {tls.cpu:,.0f} µs, {tls.cpu / plain.cpu:.2f} x HTTP")
+        async with small_proxy() as proxy:  # Debian's tinyproxy cannot resolve nginx's hosts
+            proxy.resolve = lambda _: "127.0.0.1"
+            tunnel = await measure(nginx, "https", every=INTERVAL, proxy=proxy.url)
+            opened = len(proxy.heads)
+        print(
+            f"HTTPS through a CONNECT proxy {tunnel.cpu:,.0f} µs, {tunnel.cpu / tls.cpu:.2f} x direct; {opened} tunnels"
+        )
         for version in ("1.2", "1.3"):
             full = await measure(nginx, f"{version} full", every=INTERVAL)
             resumed = await measure(nginx, f"{version} resumed", every=INTERVAL)
