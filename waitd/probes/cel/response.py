@@ -11,7 +11,14 @@ import orjson
 from waitd import exact_json
 from waitd.core.connections.masking import SecretMask
 from waitd.core.http.answer import Evaluation
-from waitd.probes.cel.expressions import JSON_NUL, CelEnvironment, Type, replace_json_nul, replace_nul
+from waitd.probes.cel.expressions import (
+    BACKSLASH,
+    JSON_NUL,
+    CelEnvironment,
+    Type,
+    replace_json_nul,
+    replace_nul,
+)
 from waitd.probes.cel.lenient_json import parse_leniently, text_codec
 
 RESPONSE_ENV = CelEnvironment(
@@ -81,7 +88,7 @@ class ResponseVariables:
         """The body as JSON; None if it is not JSON."""
         if self._body is _UNREAD:
             raw = self.content if self.mask is None else self.raw
-            if raw is not None and JSON_NUL in raw:
+            if raw is not None and BACKSLASH in raw and JSON_NUL in raw:
                 raw = replace_json_nul(raw)
             self._body, is_json = decode_json(raw)
             if not is_json and self.content:

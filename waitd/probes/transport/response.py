@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from functools import cached_property
-from operator import itemgetter
 from typing import Protocol
 
 from aiohttp.helpers import HeadersMixin
@@ -11,8 +10,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
-#: The name of a header field.
-_NAME = itemgetter(0)
 
 
 class BodySource(Protocol):
@@ -143,10 +140,6 @@ class Http1Response(HeadersMixin):
     def _find_marks(self) -> tuple[bool, bytes | None]:
         """Finds both at once: nearly every poke asks for both, and most answers have neither."""
         encoded, etag = False, None
-        names = b" ".join(map(_NAME, self._fields)).lower()
-        if b"etag" not in names and b"content-encoding" not in names:
-            self._marks = encoded, etag
-            return self._marks
         for name, value in self._fields:
             size = len(name)
             if size == 4:
