@@ -93,12 +93,12 @@ async def test_a_step_of_the_wall_clock_moves_no_retry_and_no_deadline(
 
         await machine.passes(0.5)
         await machine.reached(has_followed)
-        await machine.passes(1.5)
+        await machine.passes(1.0)  # the retry comes after 0.85 of its delay at the earliest
         assert run.received() == (1, 0)
         await machine.passes(3.0)
         await run.receives(2, 0)
         assert (await daemon.engine.store.get(run.other)).state is WaitState.WAITING
-        await machine.passes(TIMEOUT - 4.5)
+        await machine.passes(TIMEOUT - 4.0)
         await run.receives(2, 1)
         assert (await daemon.engine.store.get(run.other)).state is WaitState.TIMEOUT
 

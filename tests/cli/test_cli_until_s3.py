@@ -67,7 +67,7 @@ def test_a_connection_names_the_store(waitd: Run, s3: dict[str, str]) -> None:
         (("s3://bucket/a", "--regex", "--wildcard"), "--regex"),
         (("s3://bucket/a", "--check", "size(files"), "--check"),
         (("s3://bucket/a", "--region-name", "not a region"), "--region-name"),
-        (("s3://bucket/a", "--metadata-key", "Owner"), "--metadata-key"),
+        (("s3://bucket/a", "--metadata-key", "Colour"), "--metadata-key"),
     ],
 )
 def test_invalid_options_are_named_before_anything_is_poked(

@@ -12,7 +12,7 @@ from typing import Any
 from waitd.cli import main
 from waitd.probes.http.jobs import HttpJobs
 from waitd.sinks.webhook import WebhookSink
-from waitd.stores import Store
+from waitd.stores import Store, writer
 from waitd.stores.operations import finish, insert
 from waitd.stores.sqlite import connection_thread
 from waitd.stores.writer import Writer
@@ -40,14 +40,14 @@ def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: T
     setattr(owner, name, counted)
 
 
-def before_commit_of(module: Any, name: str) -> None:
-    """Counts down before the COMMIT of a transaction with commands for `module.name`."""
-    original, run = getattr(module, name), connection_thread.execute
+def before_commit_of(operation: Callable[..., Any]) -> None:
+    """Counts down before the COMMIT of a transaction with commands for `operation`."""
+    run = connection_thread.execute
     armed = [False]
 
-    async def arm(transaction: Any, operations: Any) -> None:
-        await original(transaction, operations)
-        armed[0] = bool(operations)
+    async def arm(transaction: Any, commands: Any) -> None:
+        await operation(transaction, commands)
+        armed[0] = True
 
     def execute(driver: Any, calls: Any) -> Any:
         *statements, last = calls
@@ -58,17 +58,17 @@ def before_commit_of(module: Any, name: str) -> None:
             return run(driver, [last])
         return run(driver, calls)
 
-    setattr(module, name, arm)
+    writer._ORDER = tuple((kind, arm if each is operation else each) for kind, each in writer._ORDER)
     connection_thread.execute = execute  # type: ignore[assignment]  # the point of the crash
 
 
 POINTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
-    "before the commit of a submit": lambda: before_commit_of(insert, "insert"),
+    "before the commit of a submit": lambda: before_commit_of(insert.insert),
     "after the commit and before the hand-over": lambda: before(
         Writer, "_notify", only_if=lambda _, transaction: bool(transaction.inserted)
     ),
-    "before the terminal commit": lambda: before_commit_of(finish, "finish"),
+    "before the terminal commit": lambda: before_commit_of(finish.finish),
     "after the terminal commit and before the send": lambda: before(WebhookSink, "deliver"),
     "after the send and before it is saved": lambda: before(Store, "save_attempt"),
     "after the mark and before the submitting call": lambda: before(HttpJobs, "submit"),

@@ -67,6 +67,18 @@ class Handler:
     def connection_lost(self, exc: Exception | None) -> None: ...
 
 
+class Owner:
+    """Reuses no connection."""
+
+    proxy_name = ""
+
+    def add_idle(self, connection: Http1Connection) -> None: ...
+
+    def remove(self, connection: Http1Connection) -> None: ...
+
+    def on_keep_alive(self) -> None: ...
+
+
 def pieces_of(random: Random, answer: HostileAnswer) -> Iterator[bytes]:
     data = b"".join(part for part in answer.parts if isinstance(part, bytes))
     if random.random() < 0.3:
@@ -78,7 +90,7 @@ def pieces_of(random: Random, answer: HostileAnswer) -> Iterator[bytes]:
 async def exchange(random: Random, answer: HostileAnswer) -> tuple[bytes | Exception | None, int]:
     """Feeds an answer to a connection; returns its body or its error, and how much was taken."""
     handler = Handler()
-    connection: Any = Http1Connection(handler, lambda _: None, WriteCoalescer())  # type: ignore[arg-type]
+    connection: Any = Http1Connection(handler, Owner(), WriteCoalescer())  # type: ignore[arg-type]
     results: list[Any] = []
     connection.send(random.choice(("GET", "GET", "HEAD")), b"", results.append)
     await asyncio.sleep(0)

@@ -45,6 +45,7 @@ class JsonClient:
         max_bytes: int,
         timeout: float | None = None,
         max_connections: int = 100,
+        repeats_posts: bool = True,
     ) -> None:
         """Configure the client; the session opens with the context.
 
@@ -54,12 +55,15 @@ class JsonClient:
             max_bytes: the largest response body that is read.
             timeout: seconds for one request; None: the caller sets the limit.
             max_connections: open connections at most; 0: no limit.
+            repeats_posts: whether a POST is sent again if an idle connection was closed meanwhile.
+                False if two of them have another effect than one, since the first may have arrived.
         """
         self._egress = egress
         self._error_type = error_type
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._max_connections = max_connections
+        self._repeats_posts = repeats_posts
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,7 +130,7 @@ class JsonClient:
                 allow_redirects=False,
                 proxy=proxy,
             )
-            async with await repeat_if_closed(send) as response:
+            async with await (repeat_if_closed(send) if self._repeats_posts else send()) as response:
                 if response.status == PROXY_REFUSES and proxy is not None:
                     raise ProxyFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
                 return JsonResponse(response.status, response.headers, await self._read_json(response))

@@ -83,8 +83,8 @@ def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path)
     names = tmp_path / "names"
     pins = ("-c", ROOT / "config" / "constraints.txt")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", names, *pins]
-    subprocess.run([*map(str, download), "aiodns", "pycares"], check=True)
-    added = sorted(file.name.partition("-cp")[0].partition("-py3")[0] for file in names.iterdir())
+    subprocess.run([*map(str, download), "aiodns", "pycares", "google-re2"], check=True)
+    added = sorted("-".join(file.name.split("-")[:2]).replace("_", "-") for file in names.iterdir())
     planned = pip("install", "--dry-run", "--no-index", "--find-links", names, f"{wheel}[airflow]")
     installed = " ".join([*added, f"waitd-{__version__}"])
     assert planned.splitlines()[-1] == f"Would install {installed}", "no other package changes"

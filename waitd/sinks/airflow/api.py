@@ -61,7 +61,13 @@ class AirflowApis(ServiceClient):
         self._connections = connections
         self._now = now
         # the deliverer limits concurrency, and each attempt has a time limit
-        self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, max_connections=0)
+        self._client = JsonClient(
+            egress,
+            ConnectionUnavailable,
+            max_bytes=_MAX_RESPONSE,
+            max_connections=0,
+            repeats_posts=False,
+        )
 
     async def connect(self, conn_id: str) -> "AirflowApi":
         """The API of a connection, authenticated.
