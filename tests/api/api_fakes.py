@@ -46,13 +46,8 @@ TOKENS = {
     name: format_key(name.replace("_", ""), "s" * 40)
     for name in (
         "viewer",
-        "a_viewer",
-        "a_submitter",
-        "a_operator",
-        "b_viewer",
-        "b_submitter",
-        "b_operator",
         "admin",
+        *(f"{n}_{role}" for n in "ab" for role in ("viewer", "submitter", "operator")),
     )
 }
 KEYS_FILE = "\n".join(

@@ -25,30 +25,13 @@ _TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*|[+-]?[0-9]{
 #: The functions that match regular expressions; the pattern is their first argument.
 _PATTERNS = frozenset(("matches", "find", "findAll"))
 #: The functions of `waitd.probes.cel.functions`. Each takes more than a look at its input.
-_FUNCTIONS = frozenset(
-    [
-        "charAt",
-        "find",
-        "findAll",
-        "format",
-        "indexOf",
-        "isSorted",
-        "join",
-        "lastIndexOf",
-        "lowerAscii",
-        "max",
-        "min",
-        "quote",
-        "replace",
-        "reverse",
-        "split",
-        "strings.quote",
-        "substring",
-        "sum",
-        "trim",
-        "upperAscii",
-    ]
-)
+# fmt: off
+_FUNCTIONS = frozenset((
+    "charAt", "find", "findAll", "format", "indexOf", "isSorted", "join", "lastIndexOf", "lowerAscii",
+    "max", "min", "quote", "replace", "reverse", "split", "strings.quote", "substring", "sum", "trim",
+    "upperAscii",
+))
+# fmt: on
 #: A function costs this many units for each byte of its input when a loop calls it, and `findAll`
 #: always.
 _LOOP_FACTOR = 8
