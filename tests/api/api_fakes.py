@@ -41,15 +41,10 @@ NOW = 1_700_000_000.0
 DAY = 86_400.0
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 
+_ROLES = ("viewer", "submitter", "operator")
 #: A key for each role in two namespaces, by the names `<namespace>_<role>`, and one for an admin.
-TOKENS = {
-    name: format_key(name.replace("_", ""), "s" * 40)
-    for name in (
-        "viewer",
-        "admin",
-        *(f"{n}_{role}" for n in "ab" for role in ("viewer", "submitter", "operator")),
-    )
-}
+_NAMES = ("viewer", "admin", *(f"{namespace}_{role}" for namespace in "ab" for role in _ROLES))
+TOKENS = {name: format_key(name.replace("_", ""), "s" * 40) for name in _NAMES}
 KEYS_FILE = "\n".join(
     f"{token} {name.rpartition('_')[2]} {'team_' + name[0] if '_' in name else '*' if name == 'viewer' else 'default'}"
     for name, token in TOKENS.items()
