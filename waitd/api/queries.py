@@ -1,4 +1,4 @@
-"""Query parameters: each must be known, given once and valid; others are refused by name."""
+"""Query parameters: an unknown, repeated or invalid one is refused by name."""
 
 import base64
 import binascii

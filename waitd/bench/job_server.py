@@ -5,7 +5,7 @@
 A hand-written HTTP/1.1 server, because the target must cost less than the daemon that is measured.
 It understands keep-alive, pipelining and requests with a Content-Length or without a body, nothing
 else. On start it prints one JSON line, `{"urls": [...], "s3": [...]}`. `GET /report`, `/tally` and
-`/arrivals` return the methods of `JobTable` of that name.
+`/arrivals` return what the methods of `JobTable` of that name return.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from waitd.bench.jobs import SLOW_SECONDS, Fault
 from waitd.bench.s3 import S3
 
 MAX_REQUEST = 1024 * 1024
-#: Answers a request's target and method; returns the answer and what disturbs it.
+#: Answers a request's target and method; returns the answer and how it is disturbed.
 RequestHandler = Callable[[bytes, bytes], tuple[bytes, Disturbance]]
 
 

@@ -169,6 +169,7 @@ def _readable(file: str, lines: Sequence[Mapping[str, Any]]) -> tuple[Sequence[M
 def submit_lines(url: str, lines: Sequence[Mapping[str, Any]], *, as_json: bool) -> ImportResult:
     """Submits the waits of exported lines, and prints refusals on standard error."""
     answers = submit_many(url, lines, as_json=as_json, prepare=lambda line: wait_from_line(line, time.time()))
+    # 409: the same wait with another timeout, since less of it is left now
     exists = [answer["status"] in {200, 409} for answer in answers]
     refused = print_refused(
         [{"id": ""} if known else answer for known, answer in zip(exists, answers, strict=True)]

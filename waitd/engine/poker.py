@@ -35,10 +35,10 @@ from waitd.ports import LiveWait, PokerStore, Probe, StoredOutcome, StoredWait, 
 #: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
 #: by their phase.
 CATCH_UP_SECONDS = 10.0
-#: How often a wait that is queued or being poked is checked, in seconds; and at its deadline.
+#: A wait that is queued or being poked is checked this often, in seconds, and at its deadline.
 ALARM_SECONDS = 30.0
-#: A wait is not poked for news within this time after its last verdict, in seconds; faster news
-#: shares a poke.
+#: News is a signal, or an S3 event, about a wait. A poke for news comes at least this many seconds
+#: after the wait's last verdict; all news until then shares that poke.
 NEWS_PAUSE_SECONDS = 0.2
 
 
@@ -230,7 +230,7 @@ class Poker(StoreListener):
     def reanchor(self, moved: float) -> None:
         """Moves the deadlines with a wall clock that stepped by `moved` seconds.
 
-        When each wait is due is monotonic and stays.
+        The next pokes stay: the calendar uses the monotonic clock.
         """
         for held in self._held.values():
             held.deadline += moved
@@ -314,8 +314,8 @@ class Poker(StoreListener):
     def _set_alarm(self, held: HeldWait, now: float) -> None:
         """Makes a wait that is queued or being poked come up again by its deadline.
 
-        A far deadline gets an earlier alarm: each alarm leaves a reference in its bucket until the
-        bucket is due.
+        A far deadline gets an earlier alarm, which is set again. The calendar keeps an alarm until
+        it is due, so a far one would stay long after the wait has ended.
         """
         pause = min(held.deadline - now, ALARM_SECONDS)
         if self._calendar.put(held, self._clock.monotonic() + pause):

@@ -1,4 +1,4 @@
-"""The store, as `waitd.ports` declares it: the writes beside those of a wait's way."""
+"""The store, as `waitd.ports` declares it. `insert` and `finish` are in its base, `Writer`."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

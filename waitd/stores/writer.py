@@ -76,6 +76,7 @@ _ORDER: tuple[
     # Submissions before the ends, which decide by them whether to cancel the job.
     (SaveSubmission, jobs.save_submissions),
     (Insert, insert.insert),
+    # An end writes its event and its deliveries, too.
     (FinishWait, finish.finish),
     (Cancel, finish.cancel),
     (Redeliver, redelivery.redeliver),
@@ -281,7 +282,10 @@ class Writer(StoreReads):
         return not rows
 
     async def _notify(self, transaction: Transaction) -> None:
-        """Tells the listeners what is on disk now, whether or not a caller still waits for it."""
+        """Tells the listeners what is on disk now, whether or not a caller still waits for it.
+
+        The poker holds what was inserted. The deliverer sends what was finished.
+        """
         if transaction.clock_moved:
             self._tell(StoreListener.on_clock_stepped, transaction.clock_moved)
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):

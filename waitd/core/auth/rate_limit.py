@@ -11,10 +11,12 @@ MAX_BUCKETS = 10_000
 
 
 class RateLimiter:
-    """Token buckets of one size. Each is stored as the time at which it is full (the GCRA).
+    """Token buckets of one size. Each is stored as the time at which it is full.
 
-    A call may consume any number of tokens while its bucket holds at least one. What exceeds the
-    content becomes a debt that is refilled before the next call, so the cost of a call may be known
+    That is the generic cell rate algorithm (GCRA).
+
+    A call may consume any number of tokens while its bucket holds at least one. A call that takes
+    more leaves a debt, and the next call waits until it is paid. So the cost of a call may be known
     only after it was served.
     """
 

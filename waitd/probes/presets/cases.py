@@ -1,7 +1,7 @@
 """Runs a preset's test cases (`[[golden]]`): a vendor's answers and their verdicts.
 
-The answers come from a server on a loopback port, so that a case checks the request, too. Every
-preset is also tested with answers that contain no state, and with an unknown state.
+The answers come from a server on a loopback port, so that a case checks the request, too. A preset
+that reads one state from the body is also tested without a state and with an unknown one.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -152,6 +152,7 @@ async def _run_case(case: PresetCase, vendor: _VendorServer, probe: PresetProbe,
     target = probe.parse({probe.preset.file.connection.param: "golden", **params}, namespace="default")
     [verdict] = await probe.poke([_Poked(target)])
     if verdict.reason == "not_found" and case.expected.get("verdict") == "failure":
+        # the clock of the cases stands at 0, so the job has been missing for its whole grace period
         progress = record_verdict(EMPTY_PROGRESS, verdict, -target.not_found_grace)
         [verdict] = await probe.poke([_Poked(target, progress)])
     failures = [*_differences(case.expected, verdict)]

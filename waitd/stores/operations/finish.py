@@ -87,6 +87,7 @@ async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> d
                 measured=measured,
             )
             finished[wait.id] = StoredOutcome(stored, frozenset(d.destination for d in new))
+    # sent with the transaction's next statement, its COMMIT at the latest
     bulk.defer(transaction.connection, _FINISH, rows)
     bulk.defer(transaction.connection, _CANCEL_JOB, cancels)
     airflow_index.delete(transaction, (ending.wait for ending in endings))
