@@ -271,8 +271,10 @@ def header_extras(connection: Connection) -> Iterator[tuple[str, str]]:
         if name in _AUTH and "auth_type" in extra:  # meant for waitd
             continue
         if not isinstance(value, str):
+            # a name that no header has may be part of a broken value, with its secrets
+            which = repr(name) if name.isascii() and name.replace("-", "").isalnum() else "a field"
             raise ValueError(  # noqa: TRY004 - bad data, not a bad call
-                f"the extra's {name!a} is sent as a header, so it must be a string"
+                f"the extra's {which} is sent as a header, so it must be a string"
             )
         yield name, value
 
