@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from installation import require_apt_package
+from open_connection import accepts_connections
 from stream_server import stream_server
 
 from waitd.bench.children import check_running, child, free_port
@@ -51,19 +52,10 @@ async def tinyproxy(folder: Path, *, login: bool = False) -> AsyncIterator[Tinyp
     (folder / "tinyproxy.conf").write_text(_CONFIG.format(port=port, folder=folder, more=more))
     command = ["-d", "-c", str(folder / "tinyproxy.conf")]
     async with child(command, log=folder / "tinyproxy.out", python=[_path() or ""]) as process:
-        while not await _accepts(port):
+        while not await accepts_connections(port):
             check_running(process, folder / "tinyproxy.out")
             await asyncio.sleep(0.02)
         yield Tinyproxy(folder, port)
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 class SmallProxy:

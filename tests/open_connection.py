@@ -7,6 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 
+async def accepts_connections(port: int) -> bool:
+    """Whether a server listens on a port of this machine."""
+    try:
+        async with open_connection(port):
+            return True
+    except OSError:
+        return False
+
+
 @asynccontextmanager
 async def open_connection(
     port: int | None, **options: Any

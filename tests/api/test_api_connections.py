@@ -42,6 +42,6 @@ async def test_what_is_tried_must_stay_at_the_target(api: Api, inspector: FakeIn
     assert inspector.asked == []
 
 
-@pytest.mark.parametrize("conn_id", ["nobody", "%00", "a b", "%ff"])
+@pytest.mark.parametrize("conn_id", ["unknown", "%00", "a b", "%ff"])
 async def test_an_unknown_connection_is_not_found(api: Api, conn_id: str) -> None:
     await problem_of(await api.client.get(f"/v1/connections/{conn_id}"), 404, "not-found")

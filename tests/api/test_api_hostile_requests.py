@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from api_fakes import Api, bearer, connected, problem_of, raw, wait
+from turns import counted_turns
 
 from waitd.api.server import bodies, connection
 from waitd.api.server.connection import FAREWELL_BYTES, MAX_UNREAD
@@ -195,18 +196,9 @@ def reading(body: Any, *, is_open: bool = True) -> Any:
 
 async def test_a_body_of_tiny_chunks_leaves_turns_of_the_loop_to_others() -> None:
     """Reading a part parses the next one, so that the reader need never wait."""
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
-    await bodies.read_body(reading(Arriving(100)))
-    counting.cancel()
-    assert turns >= 100
+    async with counted_turns() as turns:
+        await bodies.read_body(reading(Arriving(100)))
+    assert turns.count >= 100
 
 
 async def test_a_connection_that_is_closed_while_its_body_is_read_is_no_internal_error() -> None:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/livez_watch.py HOST:PORT
 
-A process of its own: what else a script does must not count as the daemon's latency.
+It is a separate process, so that the work of a benchmark does not count as the daemon's latency.
 """
 
 import sys

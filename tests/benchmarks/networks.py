@@ -1,7 +1,7 @@
 """What pokes cost over TLS, to many hosts, by a proxy, and where the server closes connections.
 
-`python tests/benchmarks/networks.py`. It starts nginx with certificates of its own and a daemon on
-a core of its own. CPU time is the daemon's, from the second round of pokes on. The row of many
+`python tests/benchmarks/networks.py`. It starts nginx with a private CA, and a daemon that has
+one core for itself. CPU time is the daemon's, from the second round of pokes on. The row of many
 hosts pokes each every 6 s instead of every 60 s: nginx keeps connections for 75 s in both cases, so
 the work of a poke is the same.
 """

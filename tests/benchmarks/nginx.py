@@ -1,4 +1,4 @@
-"""nginx with certificates of its own, on free ports of 127.0.0.1."""
+"""nginx with a private CA, on free ports of 127.0.0.1."""
 
 import asyncio
 import shutil
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import trustme
+from open_connection import accepts_connections
 
 from waitd.bench.children import check_running, child, free_port
 
@@ -80,7 +81,7 @@ async def running_nginx(cores: Collection[int]) -> AsyncIterator[Nginx]:
         async with child(
             ["-p", home, "-c", str(folder / "conf")], log=folder / "log", python=[program], cores=cores
         ) as process:
-            while not await _accepts(ports["http"]):
+            while not await accepts_connections(ports["http"]):
                 check_running(process, folder / "log")
                 await asyncio.sleep(0.05)
             yield Nginx(ports, folder / "ca.pem", folder)
@@ -101,12 +102,3 @@ def _config(folder: Path, ports: Mapping[str, int]) -> str:
             )
         )
     return _CONFIG.format(folder=folder, servers="\n".join(servers))
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

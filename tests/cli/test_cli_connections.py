@@ -35,7 +35,7 @@ def test_a_connection_is_described_tried_and_refused(
         assert "'/missing/ca.crt'" in json.loads(refused.stdout)["problem"]
         role = waitd("connections", "check", "aws", **there)
         assert "assume_role_method" in role.stdout
-        assert_fails(waitd("connections", "check", "nobody", **there), 1, "there is no connection")
+        assert_fails(waitd("connections", "check", "unknown", **there), 1, "there is no connection")
         for done in (shown, refused, role):
             assert "planted" not in done.stdout + done.stderr
         assert "planted" not in json.dumps(view)

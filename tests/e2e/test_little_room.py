@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,25 +24,15 @@ from daemon import (
     until,
 )
 from preset_waits import get
+from small_disk import mounted_small_disk
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 2 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted_small_disk(tmp_path / "disk", 2) as disk:
+        yield disk
 
 
 async def readiness(client: aiohttp.ClientSession, waitd: Daemon) -> int:

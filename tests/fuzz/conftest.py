@@ -1,5 +1,6 @@
 """How long a fuzz target runs, and how a failed round is repeated."""
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -9,6 +10,14 @@ from fuzzing import Fuzz
 #: How long each target runs in the everyday suite, in seconds.
 SECONDS = 3.0
 _FUZZ = pytest.StashKey[Fuzz]()
+
+
+@pytest.fixture(autouse=True)
+def _frozen_objects() -> Generator[None]:
+    """As in the daemon, the garbage collector does not walk through what was there before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """Reading bodies: hostile encoded ones cost little, and never hold the loop."""
 
-import asyncio
 import gzip
 import random
 import time
 import zlib
+from contextlib import suppress
 
 import aiohttp
 import pytest
+from turns import counted_turns
 
 from waitd.core.http.decoding import MAX_EXPANSION
 from waitd.outgoing import AnswerTooLarge, drain_body, read_body
@@ -31,22 +32,10 @@ class Content:
 
 async def turns_while_reading(body: bytes, limit: int = MIB) -> int:
     """Returns how many turns the loop had while an encoded body was read."""
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
-    try:
-        await read_body(Content(body), ["gzip"], limit)
-    except aiohttp.ClientPayloadError:
-        pass
-    finally:
-        counting.cancel()
-    return turns
+    async with counted_turns() as turns:
+        with suppress(aiohttp.ClientPayloadError):
+            await read_body(Content(body), ["gzip"], limit)
+    return turns.count
 
 
 def dynamic_blocks() -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_disk import mounted_small_disk
 from store_values import (
     SEEN,
     START,
@@ -176,19 +177,8 @@ async def test_a_full_database_loses_nothing_and_recovers_when_there_is_room(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB."""
-    mount_point = tmp_path / "small"
-    mount_point.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount_point)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    yield mount_point
-    subprocess.run(["umount", str(mount_point)], check=True)
+    with mounted_small_disk(tmp_path / "small", 1) as disk:
+        yield disk
 
 
 async def test_a_full_disk_loses_nothing_and_recovers_when_there_is_room(

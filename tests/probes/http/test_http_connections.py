@@ -21,7 +21,14 @@ def accept_only(token: str, refusal: bytes) -> Callable[[str, int], Script]:
     return lambda head, _: [DONE if f"Authorization: Bearer {token}\r\n" in head else refusal]
 
 
-@pytest.mark.parametrize("refusal", [answer(401), LOGIN])
+EXPIRED = [
+    answer(403, b"Token expired"),
+    answer(403, b"", 'WWW-Authenticate: Bearer error="invalid_token"'),
+    answer(403, b'{"error": {"code": "SESSION_GONE"}}'),
+]
+
+
+@pytest.mark.parametrize("refusal", [answer(401), LOGIN, *EXPIRED])
 async def test_a_refused_request_is_repeated_with_fresh_credentials(refusal: bytes) -> None:
     async with (
         raw_server(accept_only("new", refusal)) as server,
@@ -41,24 +48,6 @@ async def test_a_second_refusal_is_a_failure_that_silent_fail_can_silence(
     assert isinstance(verdict, Failure)
     assert (verdict.reason, verdict.silenceable) == (reason, True)
     assert "old" not in verdict.message
-    assert len(server.requests) == 2
-
-
-EXPIRED = [
-    answer(403, b"Token expired"),
-    answer(403, b"", 'WWW-Authenticate: Bearer error="invalid_token"'),
-    answer(403, b'{"error": {"code": "SESSION_GONE"}}'),
-]
-
-
-@pytest.mark.parametrize("refusal", EXPIRED)
-async def test_a_403_is_repeated_with_fresh_credentials_if_there_are_others(refusal: bytes) -> None:
-    async with (
-        raw_server(accept_only("new", refusal)) as server,
-        probe(job_api(server.url), job_api(server.url, "new")) as http,
-    ):
-        [verdict] = await poke(http, BY_CONNECTION)
-    assert isinstance(verdict, Success)
     assert len(server.requests) == 2
 
 

@@ -125,5 +125,5 @@ async def test_a_statement_that_nothing_ends_delays_neither_the_api_nor_the_end(
         started = time.monotonic()
         await running.kill(signum)
         assert time.monotonic() - started < 10
-        # A worker outlives no time limit, even if nobody is left to kill it.
+        # A worker outlives no time limit, even if its parent is dead.
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)

@@ -165,7 +165,7 @@ async def test_a_connection_that_the_server_closed_does_not_count_as_idle() -> N
         assert await body(pool, first.url) == b"one"
         first.connections[0].close()
         async with asyncio.timeout(10):
-            while list(pool.idle_connections()):  # noqa: ASYNC110 - the pool tells nobody
+            while list(pool.idle_connections()):  # noqa: ASYNC110 - the pool has no event for it
                 await asyncio.sleep(0.001)
         assert not idle.trim()
         assert [await body(pool, second.url) for _ in range(2)] == [b"two", b"three"]
