@@ -61,6 +61,8 @@ async def test_a_changed_or_replaced_file_is_read_again(tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("c.toml", 'api = "http://planted'), ("c.toml", "planted"), ("c.yaml", "{planted"), ("c.yaml", "- planted"), ("c.yaml", "1: planted"),
+        ("c.yaml", f"api: {'[' * 5000}planted"), ("c.toml", f"api = {'[' * 5000}planted"), ("c.json", f"{'[' * 100_000}planted"),
+        ("c.yaml", "api: {conn_type: http, extra: {1: planted}}"),
         ("c.toml", "api = 7"), ("c.toml", '[api]\nplanted = "x"'), ("c.toml", 'api = "planted"'), ("c.yaml", "api: !!python/object:os.planted {}"),
     ],
 )  # fmt: skip

@@ -188,6 +188,8 @@ def _extra(value: Any, conn_type: str) -> Mapping[str, Any]:
         if isinstance(value, dict)
         else _parse_object(value if isinstance(value, str) else "", "its extra")
     )
+    if not all(isinstance(name, str) for name in extra):  # in YAML, a name may be a number
+        raise ValueError("its extra has a name that is not a string")
     prefix = f"extra__{conn_type}__"
     plain = {name: item for name, item in extra.items() if not name.startswith(prefix)}
     return {

@@ -52,7 +52,7 @@ class FileResolver:
         """
         try:
             await asyncio.to_thread(self._read)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = error if isinstance(error, _UnreadableError) else type(error).__name__
             raise ConnectionUnavailable(f"the connections file {self._path} cannot be read: {why}") from None
 
