@@ -9,6 +9,7 @@ from manual_clock import ManualClock
 from structlog.testing import capture_logs
 
 from waitd.connections import cache as cache_module
+from waitd.connections.airflow_formats import parse_connection
 from waitd.connections.cache import CachedConnections, Resolver
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -245,6 +246,18 @@ async def test_the_cache_is_bounded(cached: Cached, monkeypatch: pytest.MonkeyPa
     for conn_id in "abc":
         await connections.get(conn_id)
     assert [connections.cached_any(conn_id) is not None for conn_id in "abc"] == [False, True, True]
+
+
+async def test_the_log_does_not_name_unknown_extras(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lookup(conn_id: str) -> Connection:
+        return parse_connection(conn_id, "github://:half@h/?token=half&planted==&timeout=5")
+
+    resolver = ScriptedResolver(c="h")
+    monkeypatch.setattr(resolver, "lookup", lookup)
+    with capture_logs() as logs:
+        await cached(resolver).get("c")
+    assert [([*line["extras"]], line["unknown"]) for line in logs] == [(["timeout"], 1)]
+    assert "planted" not in str(logs)
 
 
 async def test_an_unexpected_error_does_not_block_the_next_lookup(cached: Cached) -> None:

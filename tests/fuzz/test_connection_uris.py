@@ -37,6 +37,7 @@ CORPUS = [
     b"http://user:s3cr3tpw@host:8080/path?auth_type=bearer&token=s3cr3tpw",
     b"postgres://user:s3cr3tpw@[::1]:5432/db?sslmode=require",
     b"aws://AKIA:s3cr3tpw@/?region_name=eu-central-1&__extra__=%7B%22a%22%3A%201%7D",
+    b"http://host/?token=half&s3cr3tpw=%5B1%5D&proxies=%7B%22http://u:s3cr3tpw@p%22:1%7D",
     b"my-type://https://user:s3cr3tpw@host/%2F%40",
     b'{"conn_type": "http", "host": "h", "login": "s3cr3tpw", "port": 80, "extra": {"token": "s3cr3tpw"}}',
     b'{"conn_type": "sqlite", "host": "/tmp/db", "extra": "{\\"secret\\": \\"s3cr3tpw\\"}"}',

@@ -172,7 +172,8 @@ def test_an_invalid_host_is_an_error_that_does_not_quote_it(host: str | None) ->
             {"bootstrap.servers": "a:1", "security.protocol": "SASL_SSL", "sasl.mechanism": "GSSAPI"},
             "sasl.mechanism",
         ),
-        ("kafka", {"bootstrap.servers": "a:1", "ssl.key.pem": "planted"}, "ssl.key.pem"),
+        ("kafka", {"bootstrap.servers": "a:1", "ssl.key.pem": "planted"}, "only sasl.mechanism"),
+        ("kafka", {"bootstrap.servers": "a:1", "sasl.passwordplanted": ""}, "only sasl.mechanism"),
         (
             "kafka",
             {"bootstrap.servers": "a:1", "security.protocol": "SSL", "ssl.ca.location": "/nowhere"},
@@ -204,6 +205,7 @@ async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any
     async with opened:
         error = failure(await opened.deliver(target, make_item()))
     assert part in error
+    assert "planted" not in error
     assert "planted" not in error
 
 

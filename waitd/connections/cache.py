@@ -14,7 +14,7 @@ import structlog
 
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.connection import Connection, is_conn_id
-from waitd.core.connections.extras import ignored_extras
+from waitd.core.connections.extras import ignored_extras, rules_of
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, copy_error
 from waitd.metrics import Instruments
 
@@ -170,9 +170,19 @@ class CachedConnections:
 
 
 def _log_ignored_extras(connection: Connection) -> None:
-    """Logs them once for each version of a connection."""
+    """Logs them once for each version of a connection.
+
+    Names that no hook reads are only counted: in a broken URI, they may be pieces of a secret.
+    """
     if ignored := ignored_extras(connection):
-        log.warning("connection_extras_ignored", conn_id=connection.conn_id, extras=dict(ignored))
+        others = rules_of(connection).others
+        extras = {name: why for name, why in ignored.items() if why != others}
+        log.warning(
+            "connection_extras_ignored",
+            conn_id=connection.conn_id,
+            extras=extras,
+            unknown=len(ignored) - len(extras),
+        )
 
 
 def _unwrap(result: LookupResult) -> Connection:

@@ -47,7 +47,7 @@ def _version(extra: str, path: str) -> _FileVersion:
         status = Path(path).stat()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a path"
-        raise ValueError(f"the extra's {extra} names {path!a}, which cannot be read: {why}") from None
+        raise ValueError(f"the extra's {extra} names {_shown(path)}, which cannot be read: {why}") from None
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
@@ -78,6 +78,13 @@ def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> No
         raise ValueError(
             f"the extra's cert names {files}, which must hold a certificate and its unencrypted key: {_why(error)}"
         ) from None
+
+
+def _shown(path: str) -> str:
+    """Returns a path for a message; another text may be the key itself, or another secret."""
+    if path.startswith("/") and path.isprintable():
+        return f"{path!a}"
+    return "what is not an absolute path"
 
 
 def _why(error: Exception) -> str:

@@ -49,7 +49,15 @@ def test_extras_of_a_vendors_hook_are_no_headers(conn_type: str) -> None:
         ("http", {"proxy": "http://u:planted@"}, "proxy: all"),
         ("http", {"max_redirects": "planted"}, "max_redirects"),
         ("http", {"verify": 7}, "verify"),
-        ("http", {"tenant": 7}, "tenant"),
+        ("http", {"token": "x", "planted": 7}, "field 2 of the extra"),
+        ("github", {"token": "x", "a-planted": {}}, "field 2 of the extra"),
+        ("http", {"planted": "\0"}, "value of a header"),
+        ("http", {"headers": {"planted": "\0"}}, "value of a header"),
+        ("http", {"headers": {7: "planted"}}, "headers"),
+        ("http", {"token_header": "planted header"}, "header name"),
+        ("http", {"proxies": {"https://u:planted@proxy": 7}}, "proxies: https"),
+        ("http", {"proxies": {"https://u:planted@proxy": "planted proxy"}}, "proxies: https"),
+        ("http", {"proxies": {"planted": 7}}, "proxies: an entry"),
         ("databricks", {"token": "planted", "host": "h"}, "host"),
         ("databricks", {"service_principal_oauth": True}, "service_principal_oauth"),
         ("google_cloud_platform", {"impersonation_chain": "planted"}, "impersonation_chain"),
@@ -83,6 +91,8 @@ def test_ignored_extras_have_a_reason() -> None:
     assert ignored_extras(connection("http", timeout=5, apikey="K")).keys() == {"timeout"}
     other_type = connection("http", auth_type="Basic", client_secret="s")
     assert dict(ignored_extras(other_type)) == {"client_secret": "auth_type basic does not use it"}
+    assert not ignored_extras(connection("http", client_secret="s")), "it is a header"
+    assert "planted" not in str(ignored_extras(connection("http", auth_type=["planted"], client_secret="s")))
 
 
 def test_each_auth_type_says_what_it_reads() -> None:

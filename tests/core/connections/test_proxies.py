@@ -154,7 +154,9 @@ def test_the_url_of_a_proxy(url: str, parsed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["socks5://planted:1", "http://u:planted @p:1", "http://", "http://u:plan\u00e9ted@p", 7]
+    "url",
+    ["socks5://planted:1", "http://u:planted @p:1", "http://", "http://u:plan\u00e9ted@p", 7]
+    + [f"http://u:planted{each}@p:1" for each in "#?[]/"],
 )
 def test_what_is_no_proxy_is_refused_by_name(url: object) -> None:
     with pytest.raises(ValueError, match="https") as refused:

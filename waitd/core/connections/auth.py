@@ -125,19 +125,21 @@ def check_header(name: str, value: str) -> None:
     """Refuses a header that would break out of its line or cannot be sent.
 
     Raises:
-        ValueError: the message quotes the name, never the value.
+        ValueError: the message quotes neither: in a broken connection, each may be a secret.
     """
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError("a header name has only letters, digits and !#$%&'*+-.^_`|~")
     if _UNSENDABLE_CHARACTER.search(value):
-        raise ValueError(f"the value of {name} has control characters or is not valid Unicode")
+        raise ValueError("the value of a header has control characters or is not valid Unicode")
 
 
 def _extra_headers(connection: Connection) -> Iterator[Header]:
     """The headers that `extra` gives by itself, whatever the auth_type."""
     yield from header_extras(connection)
     headers = connection.extra.get("headers", {})
-    if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
+    if not isinstance(headers, Mapping) or not all(
+        isinstance(text, str) for header in headers.items() for text in header
+    ):
         raise ValueError("the extra's headers must be an object of strings")
     yield from headers.items()
 

@@ -244,13 +244,13 @@ def ignored_extras(connection: Connection) -> Mapping[str, str]:
     """Why extras of a connection that is used over HTTP are ignored, by name."""
     rules = rules_of(connection)
     reasons: dict[str, str] = {}
-    auth_type = str(connection.extra["auth_type"]).lower() if "auth_type" in connection.extra else None
+    auth_type = str(connection.extra.get("auth_type", "")).lower()
     for name in connection.extra:
         if name in rules.ignored:
             reasons[name] = rules.ignored[name]
         elif not (rules.headers or name in rules.known or is_header(name)):
             reasons[name] = rules.others
-        elif name in _AUTH and auth_type is not None and name not in AUTH_EXTRAS.get(auth_type, ()):
+        elif name in _AUTH and name not in AUTH_EXTRAS.get(auth_type, _AUTH):
             reasons[name] = f"auth_type {auth_type} does not use it"
     config = connection.extra.get("config_kwargs")
     if "config_kwargs" in rules.used and isinstance(config, Mapping):
@@ -262,19 +262,19 @@ def header_extras(connection: Connection) -> Iterator[tuple[str, str]]:
     """The extras that are sent as headers by themselves.
 
     Raises:
-        ValueError: an extra would be one, and is not a string.
+        ValueError: an extra would be one, and is not a string. The message quotes neither its name
+            nor its value.
     """
     extra, rules = connection.extra, rules_of(connection)
-    for name, value in extra.items():
+    for position, (name, value) in enumerate(extra.items(), 1):
         if name in rules.known or value is None or not (rules.headers or is_header(name)):
             continue
         if name in _AUTH and "auth_type" in extra:  # meant for waitd
             continue
         if not isinstance(value, str):
-            # a name that no header has may be part of a broken value, with its secrets
-            which = repr(name) if name.isascii() and name.replace("-", "").isalnum() else "a field"
+            # In a broken URI, the name may be a piece of a secret.
             raise ValueError(  # noqa: TRY004 - bad data, not a bad call
-                f"the extra's {which} is sent as a header, so it must be a string"
+                f"field {position} of the extra is sent as a header, so it must be a string"
             )
         yield name, value
 

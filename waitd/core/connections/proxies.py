@@ -26,8 +26,9 @@ from urllib.parse import unquote, urlsplit
 from waitd.core.connections.addresses import Address, normalize_host, parse_address
 from waitd.core.connections.connection import Origin, parse_origin
 
-#: Where `Proxies` are made from: the names for the exceptions.
+#: The keys of what uses no proxy: that of `getproxies`, and that of a connection.
 _NO_PROXY = ("no", "no_proxy")
+_SCHEMES = ("http", "https", "all")
 _SEPARATORS = re.compile(r"[,\s]+")
 _PORT = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})")
 
@@ -56,20 +57,23 @@ def parse_proxies(values: Mapping[str, Any], *, trust_env: bool = True) -> Proxi
     """The proxies of a mapping as `requests` takes it, or `urllib.request.getproxies` returns it.
 
     Raises:
-        ValueError: a value is not the URL of a proxy. The message names its key, not its value.
+        ValueError: a value is not the URL of a proxy. The message names the scheme in its key, and
+            neither the rest of the key nor the value.
     """
     exceptions: list[str] = []
     urls: dict[str, str] = {}
     for name, value in values.items():
-        key = name.lower()
+        key = str(name).lower()
+        scheme = key.partition("://")[0]
         if not value:
             continue
         if not isinstance(value, str):
-            raise ValueError(f"{name} is not the URL of a proxy")  # noqa: TRY004 - bad data, not a bad call
+            which = scheme if scheme in _SCHEMES or key in _NO_PROXY else "an entry"
+            raise ValueError(f"{which} must be a string")  # noqa: TRY004 - bad data, not a bad call
         if key in _NO_PROXY:
             exceptions += filter(None, _SEPARATORS.split(value.lower()))
-        elif key.partition("://")[0] in {"http", "https", "all"}:
-            urls[key] = _proxy_url(name, value)
+        elif scheme in _SCHEMES:
+            urls[key] = _proxy_url(scheme, value)
     return Proxies(tuple(sorted(urls.items())), tuple(exceptions), trust_env)
 
 
@@ -83,7 +87,7 @@ def _proxy_url(name: str, url: str) -> str:
         origin = parse_origin(f"{scheme}://{host}")
     except ValueError as error:
         raise ValueError(f"{name} has no usable URL of an http or https proxy: {error}") from None
-    if not login.isascii() or not login.isprintable() or " " in login or "\\" in login:
+    if not login.isascii() or not login.isprintable() or set(" \\#?[]") & set(login):
         raise ValueError(f"{name}: login and password must be percent-encoded")
     return f"{origin.scheme}://{login}{at}{str(origin).partition('://')[2]}"
 

@@ -213,11 +213,12 @@ def _options(connection: Connection) -> dict[str, Any]:
     import aiokafka  # noqa: F401 - a slow import that must not block the event loop
 
     extra = connection.extra
-    unknown = [
-        name for name in extra if name.startswith(("sasl.", "ssl.")) and name not in _SECURITY_SETTINGS
-    ]
-    if unknown:
-        raise _invalid_connection(connection, f"{', '.join(sorted(unknown))} in its extra is not supported")
+    if any(name.startswith(("sasl.", "ssl.")) and name not in _SECURITY_SETTINGS for name in extra):
+        # In a broken URI, the name may end with a secret.
+        raise _invalid_connection(
+            connection,
+            f"of sasl.* and ssl.*, its extra may have only {', '.join(sorted(_SECURITY_SETTINGS))}",
+        )
     protocol = str(extra.get("security.protocol") or "PLAINTEXT").upper()
     if protocol not in _PROTOCOLS:
         raise _invalid_connection(
