@@ -119,6 +119,23 @@ async def test_an_idle_connection_is_closed_before_the_server_does_so(
         assert await body(pool, server.url) == b"two"
 
 
+async def test_a_connection_that_was_in_use_during_a_sweep_is_closed_before_the_server_does_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("waitd.probes.transport.pool._SWEEP_SECONDS", 0.001)
+    async with server_and_pool(answer(b"one", "Keep-Alive: timeout=75"), b"") as (server, pool):
+        clock = [1000.0]
+        pool.time = lambda: clock[0]
+        assert await body(pool, server.url) == b"one"
+        second = asyncio.create_task(body(pool, server.url))
+        await asyncio.sleep(0.01)  # several sweeps
+        server.connections[0].write(answer(b"two"))
+        assert await second == b"two"
+        clock[0] += 74
+        async with asyncio.timeout(10):
+            await server.connections[0].wait_closed()
+
+
 async def test_an_idle_connection_is_kept_as_long_as_the_server_keeps_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,6 +217,17 @@ async def test_a_server_that_speaks_only_http2_is_named(preface: bytes) -> None:
     async with server_and_pool(preface) as (server, pool):
         with pytest.raises(Http2Only, match="speaks only HTTP/2"):
             await body(pool, server.url)
+
+
+async def test_a_body_with_a_frame_of_http2_is_invalid() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+    async with server_and_pool(head) as (server, pool):
+        response = await pool.request("GET", server.url, None, True)
+        assert await response.readany() == b"a"
+        server.connections[0].write(b"\0\0\x12\4\0\0\0\0\0" + bytes(18))
+        with pytest.raises(InvalidHttp) as raised:
+            await response.readany()
+        assert type(raised.value) is InvalidHttp
 
 
 async def test_an_endless_head_is_invalid() -> None:

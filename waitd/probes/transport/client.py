@@ -321,7 +321,7 @@ def _received(response: Response) -> int:
 
 def _with_cookies(request: Request, cookies: str) -> Request:
     headers = CIMultiDict(request.headers or ())
-    headers.pop("Cookie", None)
+    headers.popall("Cookie", None)
     if cookies:
         headers["Cookie"] = cookies
     return request._replace(headers=headers, mask=mask_with_cookies(request.mask, cookies))

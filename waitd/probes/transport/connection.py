@@ -185,7 +185,7 @@ class Http1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except (httptools.HttpParserError, HeadTooLarge) as error:
-            self._fail(_parse_error(error, data))
+            self._fail(_parse_error(error, data if self._response is None else b""))
             return
         response = self._response
         if response is not None:

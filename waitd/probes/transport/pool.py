@@ -116,6 +116,10 @@ class Route:
             if connection in self.idle:
                 self.idle.remove(connection)
 
+    def has_limited(self) -> bool:
+        """Whether a server said for how long it keeps one of the connections, idle or in use."""
+        return any(connection.keep_alive < math.inf for connection in self._open)
+
     def on_keep_alive(self) -> None:
         """A server said for how long it keeps a connection."""
         self._pool.schedule_sweep()
@@ -264,11 +268,10 @@ class ConnectionPool:
 
     def _close_expired(self) -> None:
         self._sweep, now = None, self.time()
-        idle = list(self.idle_connections())
-        for connection in idle:
+        for connection in list(self.idle_connections()):
             if connection.idle_since + connection.keep_alive < now:
                 connection.close_idle()
-        if any(connection.keep_alive < math.inf for connection in idle):
+        if any(route.has_limited() for route in self._routes.values()):
             self.schedule_sweep()
 
     def close(self) -> None:
