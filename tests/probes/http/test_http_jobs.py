@@ -304,3 +304,19 @@ async def test_a_call_is_repeated_with_fresh_credentials(refusal: tuple[int, Any
         assert first[2]["Authorization"] != second[2]["Authorization"]
         assert first[2]["Idempotency-Key"] == second[2]["Idempotency-Key"]
         assert connections.refreshes == 1
+
+
+async def test_a_refused_call_has_created_no_job_though_fresh_credentials_come_too_late() -> None:
+    class SilentBackend(ScriptedConnections):
+        async def refresh(self, conn_id: str) -> Connection:
+            await asyncio.Event().wait()
+            return await self.get(conn_id)
+
+    connections = SilentBackend([])
+    async with job_server(connections) as server:
+        connections.answers.append(Connection("jobs", host=server.url, login="u", password="old"))
+        submit = {"endpoint": "/jobs", "http_conn_id": "jobs", "request_timeout": 0.5}
+        params = {"endpoint": "/jobs/{handle}", "http_conn_id": "jobs"}
+        submitted = await server.submit(response(401), params=params, **submit)
+    assert isinstance(submitted, SubmitUnavailable)
+    assert submitted.reason == "timeout"

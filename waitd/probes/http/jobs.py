@@ -233,8 +233,8 @@ class HttpJobs:
         answer = await self._exchange(self._requests.build(target, access), target, key, sent)
         if not refuses_credentials(answer.response.status, answer.response.content):
             return answer
-        fresh = await self._accesses.get(conn_id, access.authorization)
         sent.sent = False  # the server refused it
+        fresh = await self._accesses.get(conn_id, access.authorization)
         if not isinstance(fresh, HttpAccess):
             return _CallFailed(fresh, sent=False)
         if fresh.authorization is access.authorization and answer.response.status != 401:
