@@ -46,9 +46,9 @@ class HttpParams(Strict):
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
         default="", description="A path below the connection's base URL, or an absolute URL."
     )
-    http_conn_id: Annotated[str | None, BeforeValidator(lambda conn_id: conn_id or None)] = Field(
-        default=None, description="The connection that knows address and credentials."
-    )
+    http_conn_id: Annotated[
+        str | None, BeforeValidator(lambda conn_id: None if conn_id == "" else conn_id)
+    ] = Field(default=None, description="The connection that knows address and credentials.")
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
         default="GET", description="The request's method."
     )
