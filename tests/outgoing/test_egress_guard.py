@@ -199,3 +199,29 @@ async def test_a_session_keeps_idle_connections_of_few_origins() -> None:
                 await response.read()
     assert ports[0] == ports[2] == ports[4]
     assert ports[1] != ports[5], "it was the least recently used"
+
+
+async def test_an_origin_with_several_connections_is_recently_used_when_one_of_them_is() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        ports.append(request.transport.get_extra_info("peername")[1] if request.transport else 0)
+        if len(ports) <= 2:
+            await both.wait()  # so that the second needs another connection
+        return web.Response()
+
+    async def get(url: str) -> None:
+        async with session.get(url) as response:
+            await response.read()
+
+    ports: list[int] = []
+    both = asyncio.Barrier(2)
+    egress = EgressGuard(idle=IdleConnections(max_connections=16))  # two origins of a session
+    async with (
+        serving("GET", "/", answer) as a,
+        serving("GET", "/", answer) as b,
+        serving("GET", "/", answer) as c,
+        aiohttp.ClientSession(connector=egress.connector(HostSource.SUBMITTER)) as session,
+    ):
+        await asyncio.gather(get(a), get(a))
+        for url in (b, a, c, a):
+            await get(url)
+    assert ports[-1] in ports[:2]

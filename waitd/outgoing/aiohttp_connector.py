@@ -105,6 +105,8 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
         if isinstance(protocol, BoundedResponseHandler):
             protocol.start_idling()
+        if key in self._conns:
+            self._conns[key] = self._conns.pop(key)  # comes last
         if len(self._conns) > self._max_idle:
             for idle, _ in self._conns.pop(next(iter(self._conns))):
                 idle.close()

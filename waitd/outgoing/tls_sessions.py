@@ -61,11 +61,11 @@ class TlsContexts:
             context.minimum_version = self._minimum_version
         context.set_alpn_protocols(["http/1.1"])
         if isinstance(context, ResumingContext) and context.lacks_authorities:
-            context.lacks_authorities = False
             if self._ca_file is not None:
                 context.load_verify_locations(cafile=self._ca_file)
             else:
                 context.load_default_certs()
+            context.lacks_authorities = False
         return context
 
 
