@@ -19,7 +19,7 @@ from waitd.outgoing.answer_limits import BoundedResponseHandler
 from waitd.outgoing.errors import InvalidHttp, ProxyFailed, describe_error, describe_refusing_proxy
 from waitd.outgoing.tls_sessions import PORT, TlsContexts
 
-#: An idle connection of a session is dropped after so many seconds; most servers close it earlier.
+#: Seconds after which a session closes an idle connection; most servers close it earlier.
 KEEP_SECONDS = 300.0
 #: Whether the socket that is being made leads to a proxy.
 TO_PROXY: ContextVar[bool] = ContextVar("TO_PROXY", default=False)
@@ -59,13 +59,13 @@ class Connector(aiohttp.TCPConnector):
             PORT.reset(token)
 
     def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
-        """Builds the request to a proxy, which knows nothing of the certificates of the target."""
+        """Builds the request to a proxy, for which the certificates of the target do not hold."""
         to_proxy = super()._update_proxy_auth_header_and_build_proxy_req(req)
         to_proxy._ssl = True  # noqa: SLF001 - aiohttp has one setting for both
         return to_proxy
 
     def _warn_about_tls_in_tls(self, *_: object) -> None:
-        """Warns of nothing: TLS to a target within TLS to a proxy works since Python 3.11."""
+        """Does not warn: TLS to a target within TLS to a proxy works since Python 3.11."""
 
     async def _create_proxy_connection(
         self, req: ClientRequest, *options: Any

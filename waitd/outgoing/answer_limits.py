@@ -46,7 +46,7 @@ _CLOSED = (ServerDisconnectedError, ClientOSError)
 
 
 def bounded_connector(**options: Any) -> TCPConnector:
-    """A connector for a session, whose answers are within these limits besides their body.
+    """Returns a session's connector that bounds all of an answer but its body.
 
     `options` are those of `aiohttp.TCPConnector`. Call it in the running loop.
     """

@@ -40,7 +40,7 @@ RESERVED_DESCRIPTORS = 64
 #: TCP keepalive: probes after 30 idle seconds, every 10 s; the third without an answer is the last.
 #: They also keep the entry of a NAT or firewall alive.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-#: A session keeps idle connections of this part of `max_idle_connections` origins.
+#: A session keeps idle connections to `max_idle_connections`, divided by this, origins.
 _SESSIONS_PART = 8
 
 
@@ -63,8 +63,8 @@ class EgressGuard:
 
         Args:
             policy: the rules of the operator.
-            resolver: returns what looks names up and caches them, in the running loop; default:
-                names of its own.
+            resolver: returns the resolver of names, in the running loop; default: one that only
+                this guard uses.
             tls: what all TLS has in common; default: as with the default settings.
             idle: bounds the idle connections; default: as with the default settings.
             proxies: those of the environment; default: none.
@@ -182,7 +182,7 @@ def within_descriptors(made: socket.socket, highest: int) -> socket.socket:
 
 
 def keep_alive(made: socket.socket) -> socket.socket:
-    """The socket itself, which finds out within a minute that its peer is gone."""
+    """Makes a socket notice within a minute that its peer is gone; returns it."""
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE.items():
         if hasattr(socket, option):

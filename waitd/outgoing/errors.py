@@ -12,11 +12,10 @@ from waitd.core.local_trouble import NETWORK_UNREACHABLE, NO_FREE_ADDRESS, suspe
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing.lookups import has_any_route, has_ipv6
 
-#: What to tell about a server that speaks only HTTP/2.
+#: The sentence about a server that speaks only HTTP/2.
 HTTP2_ONLY = "{} speaks only HTTP/2 and waitd speaks HTTP/1.1: enable HTTP/1.1 on the server, or use a reverse proxy that translates"
 
-
-#: The status with which a proxy refuses its credentials; no other server has it.
+#: The status by which a proxy refuses the credentials; other servers do not send it.
 PROXY_REFUSES = 407
 
 
@@ -55,7 +54,7 @@ class ProxyFailed(aiohttp.ClientConnectionError):
 
 
 class ClosedWhileIdle(aiohttp.ServerDisconnectedError):
-    """The server closed a connection that was used before, and answered nothing on it."""
+    """The server closed a connection that had been used before, and did not answer the request."""
 
 
 class HeadTooLarge(InvalidHttp):
@@ -75,7 +74,8 @@ def find_address_refused(error: BaseException) -> AddressRefused | None:
 def possible_own_trouble(error: Exception) -> Unreachable | None:
     """The verdict on an error that may be the daemon's own trouble, see `LocalTrouble.judge`.
 
-    A machine with any route has a network, and one without IPv6 lacks no IPv4 address.
+    It is the target's if the machine has a route to another network, or lacks the IPv6 that the
+    target needs.
     """
     suspect = suspect_verdict(error)
     if suspect is NETWORK_UNREACHABLE and has_any_route():

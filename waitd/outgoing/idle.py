@@ -30,7 +30,7 @@ class IdleOwner(Protocol):
 
 
 class IdleConnections:
-    """The connections of all pools, of whose idle ones the least recently used are closed first.
+    """Counts the connections of all pools, and closes the least recently used of the idle ones.
 
     Attributes:
         exceeded: whether to call `trim` as soon as a connection is idle.
@@ -46,13 +46,13 @@ class IdleConnections:
         self._owners: set[IdleOwner] = set()
 
     def share(self, *, tls: bool) -> int:
-        """What a connection counts."""
+        """How many bytes a connection counts as."""
         return max(self._least, _TLS_BYTES if tls else _PLAIN_BYTES)
 
     def add(self, share: int) -> None:
         """Counts a connection that opens, or with a negative share, one that closes.
 
-        Those in use count as well: they will be idle, and no poke has to count.
+        Those in use count as well: they will be idle, and so no poke has to count.
         """
         self._used += share
         self.exceeded = self._used > self._max_memory

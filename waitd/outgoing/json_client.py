@@ -56,7 +56,7 @@ class JsonClient:
             timeout: seconds for one request; None: the caller sets the limit.
             max_connections: open connections at most; 0: no limit.
             repeats_posts: whether a POST is sent again if an idle connection was closed meanwhile.
-                False if two of them have another effect than one, since the first may have arrived.
+                Pass False if a second one would change something: the first may have arrived.
         """
         self._egress = egress
         self._error_type = error_type

@@ -32,9 +32,8 @@ SYSTEM_TTL = 10.0
 NEGATIVE_TTL = 2.5
 #: What says that a name does not exist. An empty answer does not: the other family may have failed.
 _NOT_FOUND = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_EBADNAME})
-
-
-#: Answers of a name server without an address. SERVFAIL is none: those that it asks are silent.
+#: What a name server answers instead of an address. SERVFAIL does not count: the servers that it
+#: asks are silent.
 _ANSWERED = frozenset(
     {
         aiodns.error.ARES_ENOTFOUND,
@@ -151,7 +150,7 @@ class CaresLookup:
     async def servers_answer(self) -> bool:
         """See `Lookup`. Each question is about a new name, which no cache knows.
 
-        Servers know without others that nothing exists below `invalid` (RFC 6761).
+        A name server asks no other about names below `invalid`: none exists (RFC 6761).
         """
         try:
             await self._open().query_dns(f"{uuid4().hex}.invalid", "A")
@@ -277,7 +276,7 @@ def _usable(addresses: Iterable[tuple[socket.AddressFamily, str]]) -> Addresses:
 
 
 def has_any_route() -> bool:
-    """Whether this machine has a route to any other network: to addresses of documentation."""
+    """Whether this machine has a route to other networks: to addresses kept for documentation."""
     return _has_route(socket.AF_INET, "192.0.2.1") or _has_route(socket.AF_INET6, "2001:db8::1")
 
 

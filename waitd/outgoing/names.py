@@ -28,7 +28,7 @@ MAX_STALE = 3600.0
 LOOKUP_SECONDS = 5.0
 #: How long they wait if there is an answer past its TTL (RFC 8767 names 1.8), in seconds.
 STALE_AFTER = 1.8
-#: How long name servers have to answer when it is checked whether they answer at all, in seconds.
+#: How long a check whether name servers answer at all waits for them, in seconds.
 SERVERS_SECONDS = 1.0
 #: How often the files that configure look-ups are checked for changes, in seconds.
 CHECK_SECONDS = 2.0
@@ -60,7 +60,7 @@ class NoDescriptor(LookupFailed):
 
 
 class NameUnanswered(LookupFailed):
-    """No name server gave an address of this name, but they answer about others."""
+    """No name server gave an address of this name, but they answer about other names."""
 
     def __init__(self, message: str = "the name servers answer, but not about this host name") -> None:
         super().__init__(message)
@@ -92,7 +92,7 @@ class Lookup(Protocol):
         """
 
     async def servers_answer(self) -> bool:
-        """Whether the name servers answer at all; takes as long as it takes."""
+        """Whether the name servers answer at all. It has no time limit."""
 
     def has_changed(self) -> bool:
         """Whether the files that configure look-ups changed since the last call."""
@@ -213,7 +213,7 @@ class CachingResolver(AbstractResolver):
         return CachedName(answer.addresses, fresh_until, fresh_until + MAX_STALE)
 
     async def _failure(self) -> type[LookupFailed]:
-        """Why a name has no answer: it is to blame, or the name servers answer about no name."""
+        """The error of a name without an answer, by whether the name servers answer at all."""
         if self._servers is None or self._now() >= self._servers_until:
             self._servers_until = self._now() + RETRY_SECONDS
             self._servers = asyncio.get_running_loop().create_task(self._lookup.servers_answer())

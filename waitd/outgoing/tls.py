@@ -11,13 +11,8 @@ from waitd.outgoing.tls_sessions import ResumingContext
 #: How many contexts are kept; one with the system's certificates takes 0.5 MB.
 _MAX_CONTEXTS = 256
 
-#: When a file was last changed, and its size; a mounted secret is a link, so its inode changes.
+#: A file's inode, time of change and size; a mounted secret is a link, whose inode changes.
 _FileVersion = tuple[int, int, int]
-
-
-def needs_files(tls: ClientTls) -> bool:
-    """Whether `client_tls` reads files, so that it must be awaited."""
-    return isinstance(tls.verify, str) or tls.cert is not None
 
 
 async def client_tls(tls: ClientTls) -> bool | ssl.SSLContext:
@@ -29,8 +24,8 @@ async def client_tls(tls: ClientTls) -> bool | ssl.SSLContext:
     Raises:
         ValueError: a file cannot be read, or holds no certificate or key. The message names it.
     """
-    if not needs_files(tls):
-        return tls.verify is not False
+    if not isinstance(tls.verify, str) and tls.cert is None:
+        return tls.verify
     return await asyncio.to_thread(_current_context, tls)
 
 

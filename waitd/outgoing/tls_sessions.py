@@ -28,7 +28,7 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class TlsContexts:
-    """What all TLS of a daemon has in common, and the contexts of those without certificates."""
+    """What all TLS of a daemon has in common, and contexts for connections without certificates."""
 
     def __init__(self, trust_store: TrustStore = "system", minimum_version: MinimumVersion = "1.2") -> None:
         """Sets what holds for all connections.
@@ -81,7 +81,7 @@ def _certifi_file() -> str:
 
 _OriginKey = tuple[str | bytes | None, int | None]
 
-#: The port that a connection is opened to; the event loops tell the context only the host.
+#: The port that a connection is opened to; the event loops give the context only the host.
 PORT: ContextVar[int | None] = ContextVar("PORT", default=None)
 
 
@@ -96,14 +96,14 @@ class _Session(NamedTuple):
 class _ResumableObject(ssl.SSLObject):
     """A connection's TLS, whose session its context keeps when it closes."""
 
-    #: Set by the context: where it leads, since when, with which session, and what keeps its own.
-    origin: "_OriginKey"
+    #: Set by the context: the peer, when it opened, the session it offers, and what keeps its own.
+    origin: _OriginKey
     opened_at: float
     offered: _Session | None
-    keep_session: "Callable[[_ResumableObject], None]"
+    keep_session: Callable[["_ResumableObject"], None]
 
     def getpeercert(self, binary_form: bool = False) -> Any:
-        """Decodes no certificate: the event loops would keep it (3 KiB), and nobody reads it."""
+        """Decodes no certificate: the event loops would keep it (3 KiB), and nothing reads it."""
         return super().getpeercert(binary_form=True) if binary_form else {}
 
     def unwrap(self) -> None:
@@ -170,7 +170,7 @@ class ResumingContext(ssl.SSLContext):
         return made
 
     def _keep_session(self, made: _ResumableObject) -> None:
-        """Keeps a new session. A copy costs 100 µs, so one that works is used again.
+        """Keeps a new session. To copy it costs 100 µs, so one that works is used again.
 
         A server that refuses the second use of a session gets a new one each time.
         """

@@ -33,7 +33,7 @@ NO_DAEMON = Unreachable("no_daemon", "Signals can be received only by a daemon; 
 
 def _check_key(key: str) -> str:
     if not key.isprintable():
-        raise PydanticCustomError("key", "only printable characters: no signal has another key")
+        raise PydanticCustomError("key", "the key of a signal has only printable characters")
     return key
 
 

@@ -182,8 +182,8 @@ def _proxies(own: Proxies) -> dict[str, str] | None:
     """The proxies of a connection as botocore takes them; None: botocore reads the environment."""
     urls = dict(own.urls)
     by_scheme = {scheme: urls.get(scheme, urls.get("all")) for scheme in ("http", "https")}
-    given = {scheme: url for scheme, url in by_scheme.items() if url}
-    return given if given or not own.trust_env else None
+    proxies = {scheme: url for scheme, url in by_scheme.items() if url}
+    return proxies if proxies or not own.trust_env else None
 
 
 def _credentials(source: AwsKeySource) -> Any:

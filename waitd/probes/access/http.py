@@ -21,7 +21,7 @@ _NO_CREDENTIALS = Unreachable(
     "credentials_unavailable",
     "The credentials cannot be looked up now: their backend does not answer, or refuses.",
 )
-#: The same, where the daemon's own trouble may be the reason: the suspect's message is the end.
+#: The same, where the daemon's own trouble may be the reason: it ends with the suspect's message.
 _NO_CREDENTIALS_BECAUSE = {
     suspect: replace(_NO_CREDENTIALS, message=f"{_NO_CREDENTIALS.message} {suspect.message}")
     for suspect in SUSPECT_VERDICTS

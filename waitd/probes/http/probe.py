@@ -276,7 +276,7 @@ class HttpPoke(TasklessPoke):
         )
 
     async def _follow(self, response: Http1Response) -> list[Evaluation]:
-        """Evaluates the answer that this response begins: it redirects, or needs time."""
+        """Follows the redirects of a response, if it has any, and evaluates the answer."""
         context = self._context
         return await self._evaluate(
             await context.client.follow_redirects(
@@ -325,7 +325,7 @@ class HttpPoke(TasklessPoke):
 
 
 def _refused_by_aws(result: Evaluation, access: HttpAccess) -> Evaluation:
-    """What AWS's 400 means: its JSON services answer it to a signature with an expired key, too."""
+    """What AWS's 400 means: its JSON services also send it for a signature with an expired key."""
     signed = isinstance(access.authorization.signer, AwsSigner)
     if signed and isinstance(result, Failure) and result.reason == "http_400":
         return CredentialsRefused(result, repeat_unchanged=False)

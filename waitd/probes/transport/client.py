@@ -38,8 +38,8 @@ POOLED_METHODS = frozenset({"GET", "HEAD"})
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_REDIRECT_BYTES = 8 * 1024
 _DRAIN_SECONDS = 0.25
-#: How many bytes the redirects of a chain may have together: about what is received of a single one
-#: without end, or five of the largest heads.
+#: The most bytes that the redirects of a chain have together: five of the largest heads, or about
+#: what is received of a single redirect that never ends.
 MAX_CHAIN = 320 * 1024
 
 _HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
@@ -94,7 +94,7 @@ class HttpClient:
         Args:
             egress: enforces the egress rules; default: the rules that always hold.
             pooled: send GET and HEAD through the connection pool, at a third of a session's cost.
-            kept: keep idle connections; if not, each request has a connection of its own.
+            kept: keep idle connections; if not, each request opens a new one.
         """
         self._egress = egress or EgressGuard()
         self._pooled = pooled

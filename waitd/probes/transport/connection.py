@@ -51,7 +51,7 @@ class WriteCoalescer:
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells the one that reuses it.
+    """What a connection calls when its state changes: the pool's route.
 
     Attributes:
         proxy_name: the proxy that the connection leads through; "" if it leads through none.
@@ -74,7 +74,7 @@ class Http1Connection(asyncio.Protocol):
 
     Attributes:
         idle_since: when the last response was complete, in the loop's time.
-        keep_alive: seconds for which it may be idle, as far as the server said so.
+        keep_alive: seconds for which the server keeps it idle; inf if the server did not say.
         lost: whether no other request may be sent on it.
     """
 

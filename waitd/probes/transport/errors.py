@@ -81,7 +81,7 @@ def _classify(error: Exception) -> Unreachable:
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
     suspect = suspect_verdict(error)
-    if suspect in _NO_ROUTES and possible_own_trouble(error) is None:  # only this network, or its family
+    if suspect in _NO_ROUTES and possible_own_trouble(error) is None:  # only this network or family
         suspect = _NO_ROUTE
     by_type = (verdict for kind, verdict in _BY_TYPE if isinstance(error, kind))
     return suspect or next(by_type, None) or _by_number(error)
@@ -99,7 +99,7 @@ def _by_number(error: Exception) -> Unreachable:
 
 def _proxy(error: ProxyFailed) -> Unreachable:
     suspect = possible_own_trouble(error)
-    because = f" {suspect.message}" if suspect else ""  # at the end, where it is looked for
+    because = f" {suspect.message}" if suspect else ""  # `LocalTrouble.judge` reads the end
     return Unreachable("proxy", f"{error.why[:1].upper()}{error.why[1:]}.{because}")
 
 

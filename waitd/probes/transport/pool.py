@@ -36,7 +36,7 @@ Tls = bool | SSLContext
 
 #: The errors for which idle connections are closed, to get descriptors.
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
-#: How often connections that their server is about to close are looked for, in seconds.
+#: Seconds between two checks for connections that their server is about to close.
 _SWEEP_SECONDS = 1.0
 
 
@@ -262,7 +262,7 @@ class ConnectionPool:
             yield from route.idle
 
     def schedule_sweep(self) -> None:
-        """Closes connections in time from now on, before their servers do."""
+        """Starts to check for connections that their server is about to close."""
         if self._sweep is None and not self._closed:
             self._sweep = self._coalescer.loop.call_later(_SWEEP_SECONDS, self._close_expired)
 

@@ -44,7 +44,7 @@ class ChainCookies:
     """The cookies that answers of a chain of redirects set, for later requests of the chain."""
 
     def __init__(self, own: str | None) -> None:
-        """`own` is the first request's `Cookie` header, whose cookies others of a name replace."""
+        """`own` is the first request's `Cookie` header; a cookie set later replaces one of it."""
         self._own = [pair.strip() for pair in (own or "").split(";") if pair.strip()]
         self._jar = aiohttp.CookieJar(unsafe=True, quote_cookie=False)  # unsafe: of IP addresses, too
 

@@ -16,8 +16,8 @@ from waitd.probes.transport.connection import Http1Connection
 class TasklessPoke:
     """What such pokes share: how they continue in a task, and how they are cancelled.
 
-    A subclass's `start` sets `_on_verdicts` and `_connection`, where it has sent its request. Its
-    handler of the response calls `_on_verdicts` or `_continue_with`.
+    A subclass's `start` sets `_on_verdicts`, and `_connection` if it sends its request without a
+    task. Its handler of the response calls `_on_verdicts` or `_continue_with`.
     """
 
     __slots__ = ("_connection", "_on_verdicts", "_task")
