@@ -85,15 +85,18 @@ async def scrubbed(store: Store) -> list[str]:
     return [wait.id for wait in await store.find_unreadable(WaitFilter())]
 
 
-@pytest.mark.parametrize("name", ["\xff", "0\xff"])
-async def test_an_id_that_is_not_utf8_costs_its_own_wait_only(name: str, database: Path) -> None:
-    """It has no place among the ids: `0` is before all others, and 255 behind them."""
+@pytest.mark.parametrize("storage", ["TEXT", "BLOB"])
+@pytest.mark.parametrize("name", ["\xff", "0\xff", "0\x80", "\x00\xff", "0\xef\xbf\xbd\xff", "{id}\x80"])
+async def test_an_id_that_is_not_utf8_costs_its_own_wait_only(
+    name: str, storage: str, database: Path
+) -> None:
+    """A text may come before, among or after the other ids; a BLOB comes after them."""
     async with opened(database) as store:
         waits = await add(store, *(new_wait() for _ in range(9)))
     write(
         database,
-        "UPDATE waits SET id = CAST(? AS TEXT) WHERE id = ?",
-        name.encode("latin-1"),
+        f"UPDATE waits SET id = CAST(? AS {storage}) WHERE id = ?",
+        name.format(id=waits[4].id[:-1]).encode("latin-1"),
         waits[4].id,
     )
     others = [wait.id for wait in waits if wait is not waits[4]]

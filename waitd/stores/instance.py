@@ -64,10 +64,13 @@ def claim(connection: sqlite3.Connection, path: str, adopt_copy: bool) -> None:
 
 def _read(connection: sqlite3.Connection, path: str) -> tuple[str, int, FileLocation | None]:
     """The stored id, number of starts and place; new ones if the row makes no sense."""
-    rows = connection.execute("SELECT id, starts, CAST(place AS BLOB) FROM instance").fetchall()
+    # As bytes, since what is stored may be neither UTF-8 nor a number.
+    rows = connection.execute(
+        "SELECT CAST(id AS BLOB), CAST(starts AS BLOB), CAST(place AS BLOB) FROM instance"
+    ).fetchall()
     try:
         ((instance_id, starts, stored),) = rows
-        instance_id, starts = str(uuid.UUID(instance_id)), int(starts)
+        instance_id, starts = str(uuid.UUID(instance_id.decode())), int(starts)
         if not 0 <= starts < _MAX_STARTS:
             raise ValueError(starts)  # noqa: TRY301 - as every other value that makes no sense
         return instance_id, starts, _decode(stored)

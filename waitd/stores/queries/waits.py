@@ -163,11 +163,12 @@ def _last_id(rows: Sequence[tuple[Any, ...]]) -> Any:
     return next((row[0] for row in reversed(rows) if isinstance(row[0], str)), rows[-1][0])
 
 
-def _text_before(row_id: Any) -> str:
-    """A text that comes after an id that is no text, where the newest are first."""
-    text = row_id.decode(errors="replace") if isinstance(row_id, bytes) else ""
-    # One that is not UTF-8 may be a text that stands among the others; the rest comes before texts.
-    return text if "\ufffd" in text else "\U0010ffff"
+def _text_below(row_id: bytes, before: str | None) -> str:
+    """The `before` of the page after an id that is no valid text, where the newest are first."""
+    if before is None:  # it may be a BLOB, and every BLOB comes before the texts
+        return "\U0010ffff"
+    # Valid ids are ASCII, and below the first byte that is not.
+    return row_id.decode(errors="replace").partition("\ufffd")[0] + "\x7f"
 
 
 async def deliveries_of(
@@ -253,7 +254,8 @@ async def find(
         last = _last_id(rows) if len(rows) == page.limit else None
         if last is None:
             break
-        filter_ = replace(filter_, before=WaitId(last if isinstance(last, str) else _text_before(last)))
+        before = last if isinstance(last, str) else _text_below(last, filter_.before)
+        filter_ = replace(filter_, before=WaitId(before))
     return result
 
 
