@@ -89,6 +89,13 @@ def test_a_wait_of_the_daemon_is_poked_once(waitd: Run, daemon: str, jobs: str) 
     assert 'body.status "RUNNING"' in done.stdout
 
 
+def test_a_target_that_hangs_has_no_sample(waitd: Run, daemon: str, jobs: str) -> None:
+    params = {"endpoint": f"{jobs}/dead/0/checked", "request_timeout": 0.5}
+    wait_id = waitd("submit", "-", input=json.dumps({"kind": "http", "params": params}), WAITD_URL=daemon)
+    done = waitd("check", "true", "--wait", wait_id.stdout.strip(), WAITD_URL=daemon)
+    assert_fails(done, 1, "no answer", "in time")
+
+
 def test_a_wait_that_cannot_be_poked_has_no_sample(waitd: Run, daemon: str) -> None:
     body = json.dumps({"kind": "signal", "params": {"key": "check"}})
     wait_id = waitd("submit", "-", input=body, WAITD_URL=daemon).stdout.strip()
@@ -104,6 +111,7 @@ def test_a_wait_that_cannot_be_poked_has_no_sample(waitd: Run, daemon: str) -> N
         (("body.x and true", "--body", "SAMPLE"), "did you mean: body.x && true"),
         (("true", "--kind", "s3key", "--body", "SAMPLE"), "did you mean s3_key"),
         (("true", "--kind", "sql", "--body", "SAMPLE"), "array of objects"),
+        (("true", "--url", "ftp://host/"), "URL: an absolute"),
     ],
 )
 def test_a_mistake_is_a_usage_error(waitd: Run, sample: str, arguments: tuple[str, ...], said: str) -> None:

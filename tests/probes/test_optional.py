@@ -12,7 +12,7 @@ from waitd.probes.optional import EXTRAS, NotInstalledProbe, optional_probes
 
 @pytest.mark.parametrize(
     ("library", "missing"),
-    [("re2", {"s3"}), ("botocore", {"s3", "aws"}), ("asyncpg", {"sql"}), ("aiomysql", {"sql"})],
+    [("botocore", {"s3", "aws"}), ("asyncpg", {"sql"}), ("aiomysql", {"sql"})],
 )
 async def test_without_a_library_the_kinds_name_the_extra(
     library: str, missing: set[str], monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import typer
 
 from waitd.cli.console import ExitCode, fail, print_json, print_line
 from waitd.cli.options import DEFAULT_URL, Json, check_wait_id, examples, help_text, load_settings
-from waitd.cli.until import parse_headers
+from waitd.cli.until import option_name, parse_headers
 
 if TYPE_CHECKING:
     from waitd.probes.cel.explain import Part
@@ -165,7 +165,7 @@ async def _poke(kind: str, params: Mapping[str, Any]) -> "tuple[CelEnvironment, 
     import orjson
 
     from waitd.app import open_probes
-    from waitd.cli.until_loop import StandaloneWait
+    from waitd.cli.until_loop import StandaloneWait, poke_once
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.schedule import Pacing
     from waitd.core.waits.verdict import Success
@@ -174,10 +174,10 @@ async def _poke(kind: str, params: Mapping[str, Any]) -> "tuple[CelEnvironment, 
         try:
             target = probes[kind].parse({**params, **_SEE_ALL[kind]}, namespace="default")
         except InvalidInput as error:
-            fail("; ".join(f"{each.pointer}: {each.detail}" for each in error.problems), ExitCode.USAGE)
+            problems = [f"{option_name(problem.pointer)}: {problem.detail}" for problem in error.problems]
+            fail("; ".join(problems), ExitCode.USAGE)
         wait = StandaloneWait(target, Pacing(60.0, False, None), 0.0)
-        async with asyncio.timeout(target.request_timeout + 1):
-            [verdict] = await probes[kind].poke([wait])
+        verdict = await poke_once(wait, probes[kind], target.request_timeout)
     if not isinstance(verdict, Success):
         fail(f"no answer to try the condition on: {verdict.reason}: {verdict.message or ''}")
     seen = verdict.payload

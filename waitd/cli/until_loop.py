@@ -72,20 +72,20 @@ async def _next_verdict(
     """The next verdict, and whether it is the last one."""
     left = wait.deadline - started_at
     if left <= 0:
-        return await _poke(wait, probe, FINAL_POKE_TIMEOUT), True
+        return await poke_once(wait, probe, FINAL_POKE_TIMEOUT), True
     if left >= wait.target.request_timeout:
-        return await _poke(wait, probe, wait.target.request_timeout), False
+        return await poke_once(wait, probe, wait.target.request_timeout), False
     # The deadline may pass during this poke. Then a second poke starts, and the first decisive
     # answer of the two counts.
     timeout = min(wait.target.request_timeout, left + FINAL_POKE_TIMEOUT)
-    pokes = [asyncio.create_task(_poke(wait, probe, timeout))]
+    pokes = [asyncio.create_task(poke_once(wait, probe, timeout))]
     answered = asyncio.Event()
     pokes[0].add_done_callback(lambda _: answered.set())
     try:
         await clock.sleep_until(clock.monotonic() + left, answered)
         if pokes[0].done():
             return pokes[0].result(), False
-        pokes.append(asyncio.create_task(_poke(wait, probe, FINAL_POKE_TIMEOUT)))
+        pokes.append(asyncio.create_task(poke_once(wait, probe, FINAL_POKE_TIMEOUT)))
         for first in asyncio.as_completed(pokes):
             verdict = await first
             if isinstance(verdict, Success | Failure):
@@ -97,7 +97,8 @@ async def _next_verdict(
         await asyncio.gather(*pokes, return_exceptions=True)
 
 
-async def _poke(wait: StandaloneWait, probe: Probe, seconds: float) -> Verdict:
+async def poke_once(wait: StandaloneWait, probe: Probe, seconds: float) -> Verdict:
+    """Pokes once. The verdict is `TIMED_OUT` if there is none within this many seconds."""
     try:
         async with asyncio.timeout(seconds):
             [verdict] = await probe.poke([wait])

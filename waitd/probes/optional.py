@@ -25,7 +25,7 @@ class _Extra(NamedTuple):
 
 #: The extras of pyproject.toml that bring kinds, and the modules that these import.
 EXTRAS: Mapping[str, _Extra] = {
-    "s3": _Extra(("s3_key", "s3_keys_unchanged"), ("botocore", "re2")),
+    "s3": _Extra(("s3_key", "s3_keys_unchanged"), ("botocore",)),
     "aws": _Extra(("aws_waiter",), ("botocore",)),
     "sql": _Extra(("sql",), ("asyncpg", "aiomysql")),
 }
