@@ -38,10 +38,15 @@ class Authority:
         """The extra of a connection that trusts this authority and has a certificate of it."""
         return {"verify": str(self.file), "cert": [str(self.certificate), str(self.key)]}
 
-    def demanding_context(self) -> ssl.SSLContext:
-        """The context of a server that demands a certificate of this authority."""
+    def server_context(self) -> ssl.SSLContext:
+        """The context of a server with the certificate that was issued last."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.file)
         context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def demanding_context(self) -> ssl.SSLContext:
+        """The context of a server that demands a certificate of this authority."""
+        context = self.server_context()
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 

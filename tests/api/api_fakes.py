@@ -1,9 +1,10 @@
 """The API under test on a real port, over a real store and fakes of its other dependencies."""
 
 import asyncio
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -38,6 +39,8 @@ from waitd.ports import (
 from waitd.stores import Database, Store
 
 NOW = 1_700_000_000.0
+#: How long a test waits for a condition, an answer or a connection before it fails, in seconds.
+PATIENCE = 60.0
 DAY = 86_400.0
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 
@@ -329,9 +332,14 @@ async def pointers_of(response: ClientResponse) -> list[str]:
     return [error["pointer"] for error in (await problem_of(response, 422, "invalid-input"))["errors"]]
 
 
-def connected(api: Api, **options: Any) -> AbstractAsyncContextManager[tuple[StreamReader, StreamWriter]]:
-    """Opens a connection to the API, for requests that no HTTP client sends."""
-    return open_connection(api.client.port, **options)
+@asynccontextmanager
+async def connected(api: Api, **options: Any) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Opens a connection to the API, for requests that no HTTP client sends.
+
+    The block fails after `PATIENCE` seconds.
+    """
+    async with asyncio.timeout(PATIENCE), open_connection(api.client.port, **options) as streams:
+        yield streams
 
 
 async def raw(api: Api, request: bytes) -> bytes:
@@ -342,6 +350,8 @@ async def raw(api: Api, request: bytes) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Runs the event loop until the condition holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is a fact of the code under test, which sets no event
+    """Runs the event loop until the condition holds. Fails after `PATIENCE` seconds."""
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit, "the condition does not hold"
         await asyncio.sleep(0)

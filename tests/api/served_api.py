@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 from aiohttp.test_utils import TestClient
 from api_fakes import (
     DAY,
     NOW,
+    PATIENCE,
     Api,
     ApiServer,
     CachedConnections,
@@ -64,7 +66,8 @@ async def serving(store: WatchedStore, **more: Any) -> AsyncIterator[Api]:
     application = build_application(dependencies)
     documented = Documented()
     application.on_response_prepare.append(documented.note)
-    async with TestClient(ApiServer(application, dependencies.instruments)) as client:
+    server, timeout = ApiServer(application, dependencies.instruments), aiohttp.ClientTimeout(PATIENCE)
+    async with TestClient(server, timeout=timeout) as client:
         documented.document = await (await client.get("/openapi.json")).json()
         yield Api(client, dependencies, store, poking, connections, health, scrapes)
     assert documented.missing == []

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import anyio
 import pytest
 from api_fakes import Api, bearer, pointers_of, problem_of, until, wait
 from uuid_utils import uuid7
@@ -93,16 +94,28 @@ async def test_long_polls_are_forgotten_when_they_are_over() -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_long_poll_of_a_revoked_key_learns_nothing(guarded: Api, ends: bool) -> None:
+async def test_a_long_poll_of_a_revoked_key_learns_nothing(
+    guarded: Api, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
     """Neither the outcome nor, at the end of its time, that there is none."""
+    limits: list[anyio.CancelScope] = []
+    move_on_after = anyio.move_on_after
+
+    def recorded(seconds: float) -> anyio.CancelScope:
+        limits.append(move_on_after(seconds))
+        return limits[-1]
+
+    monkeypatch.setattr(anyio, "move_on_after", recorded)
     created = await guarded.post("/v1/waits", wait(), **bearer("admin"))
     wait_id = (await created.json())["id"]
     key = await (await guarded.post("/v1/keys", {"role": "viewer"}, **bearer("admin"))).json()
-    path = f"/v1/waits/{wait_id}?wait={60 if ends else 0.3}"
+    path = f"/v1/waits/{wait_id}?wait=60"
     poll = asyncio.create_task(guarded.client.get(path, headers=bearer(key["key"])))
-    await until(lambda: len(guarded.dependencies.long_polls) == 1)
+    await until(lambda: len(limits) == 1)
     await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
     if ends:
         await guarded.store.end(wait_id)
         guarded.dependencies.long_polls.notify(wait_id)
+    else:
+        limits[0].deadline = anyio.current_time()
     await problem_of(await poll, 401, "unauthenticated")

@@ -15,9 +15,6 @@ from waitd.core.auth.principal import Principal, Role
 from waitd.core.auth.quotas import Quota, Resource, Share
 from waitd.metrics import Instruments
 
-#: Two keys of the namespace team_a, and one of team_b.
-KEYS = ("a_submitter", "a_viewer", "b_viewer")
-
 
 @pytest.fixture
 def more() -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The Vault resolver, against a small server that answers as Vault's documentation describes."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 from certificates import Authority, replace_file
 from fake_vault import FakeVault, vault_server
 from manual_clock import ManualClock
-from stream_server import stream_server
+from stream_server import answering, stream_server
 
 from waitd.connections.vault import VaultLocation, VaultResolver
 from waitd.connections.vault_api import VaultApi
@@ -222,19 +220,13 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 async def test_a_private_authority_is_trusted_and_its_file_read_again(tmp_path: Path) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-        writer.close()
-
     authority, other = (Authority(tmp_path / name) for name in ("this", "other"))
     authority.issue()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(authority.certificate, authority.key)
+    handler = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
     trusted = tmp_path / "trusted.pem"
     replace_file(trusted, other.file.read_bytes())
     async with (
-        stream_server(serve, tls=server) as port,
+        stream_server(handler, tls=authority.server_context()) as port,
         VaultApi(f"https://localhost:{port}", "", str(trusted), EgressGuard()) as api,
     ):
         with pytest.raises(ConnectionUnavailable, match="not trusted"):

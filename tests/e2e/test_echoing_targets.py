@@ -78,8 +78,8 @@ def connections(planted: PlantedSecrets, url: str) -> dict[str, dict[str, Any]]:
 def waits(conn_id: str, in_body: str, sinks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A wait for each outcome, whose texts are all that the target says."""
     if conn_id == "s3":
-        params = [{"aws_conn_id": "s3", "bucket_key": "s3://bucket/key"}]
-        return [{"kind": "s3_key", "params": each, "timeout": 1.5, "poke_interval": 0.5} for each in params]
+        params = {"aws_conn_id": "s3", "bucket_key": "s3://bucket/key"}
+        return [{"kind": "s3_key", "params": params, "timeout": 1.5, "poke_interval": 0.5}]
     variants: list[dict[str, Any]] = [
         {"endpoint": "success", "success_when": "true", "message": "text"},
         {"endpoint": "redirect", "success_when": "true", "result": "text", "message": "headers['x-echo']"},

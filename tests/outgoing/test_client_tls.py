@@ -1,6 +1,5 @@
 """TLS contexts of connections: a server verifies the client, the client the server."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 from certificates import Authority
-from stream_server import stream_server
+from stream_server import answering, stream_server
 
 from waitd.core.connections.http_options import ClientTls
 from waitd.outgoing.tls import client_tls
@@ -24,13 +23,8 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 async def url(authority: Authority) -> AsyncIterator[str]:
     """A server that demands a certificate of the same authority."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    async with stream_server(serve, tls=authority.demanding_context()) as port:
+    handler = answering(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    async with stream_server(handler, tls=authority.demanding_context()) as port:
         yield f"https://127.0.0.1:{port}"
 
 

@@ -66,17 +66,11 @@ def authority(tmp_path: Path) -> Authority:
     return authority
 
 
-def server_tls(authority: Authority) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority.certificate, authority.key)
-    return context
-
-
 @pytest.fixture
 async def target(authority: Authority) -> AsyncIterator[Target]:
     target = Target()
     async with (
-        stream_server(target.serve, tls=server_tls(authority)) as target.tls_port,
+        stream_server(target.serve, tls=authority.server_context()) as target.tls_port,
         serving("*", "/{path:.*}", target.answer) as target.url,
     ):
         yield target
@@ -158,7 +152,7 @@ async def test_an_https_proxy_is_verified_by_the_system(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = None if scheme == "https" else b"HTTP/1.1 204 x\r\nContent-Length: 0\r\n\r\n"
-    async with small_proxy(answer, tls=server_tls(authority)) as proxy:
+    async with small_proxy(answer, tls=authority.server_context()) as proxy:
         url = target.tls_url if scheme == "https" else "http://target.test/"
         # A connection's own authority, or none, is for its target.
         for tls in (trusted, False):

@@ -158,7 +158,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used_again(
         gone.set()
 
     client = JsonClient(EgressGuard(), RequestFailedError, max_bytes=MAX_BYTES, timeout=10)
-    async with stream_server(serve) as port, client:
+    async with asyncio.timeout(30), stream_server(serve) as port, client:
         for _ in range(2):
             gone.clear()
             await client.request("POST", f"http://127.0.0.1:{port}/", service="the service")

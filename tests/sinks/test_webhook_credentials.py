@@ -1,7 +1,5 @@
 """Webhooks with each kind of credentials, and to hosts that the egress rules block."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ from authorized import FakeResolver, authorized_connections
 from certificates import Authority
 from daemon import serving
 from deliveries import failure
-from stream_server import stream_server
+from stream_server import answering, stream_server
 from token_endpoint import TokenEndpoint, token_endpoint
 from webhook_setup import ITEM
 
@@ -149,19 +147,10 @@ async def test_a_receiver_that_resolves_to_a_private_address_is_blocked(
 async def test_a_connection_names_its_authority_and_its_client_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
-    context.load_cert_chain(authority.certificate, authority.key)
-    context.verify_mode = ssl.CERT_REQUIRED
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    extra = {"verify": str(authority.file), "cert": [str(authority.certificate), str(authority.key)]}
-    async with stream_server(serve, tls=context) as port:
+    handler = answering(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    async with stream_server(handler, tls=authority.demanding_context()) as port:
         url = f"https://127.0.0.1:{port}"
-        known = Connection("known", host=url, extra=extra)
+        known = Connection("known", host=url, extra=authority.extra)
         unknown = Connection("unknown", host=url, extra={"verify": str(authority.file)})
         async with open_sink(known, unknown) as sink:
             assert await sink.deliver(sink.parse({"conn_id": "known"}), ITEM) == Delivered()

@@ -1,5 +1,7 @@
 """What is said of an expression that does not compile."""
 
+from time import thread_time
+
 import pytest
 
 from waitd.probes.cel.files import FILES_ENV
@@ -61,8 +63,6 @@ def test_functions_that_only_kubernetes_has_are_named() -> None:
 
 @pytest.mark.parametrize("source", ["(" * 1000, "a.get(" * 170, "a|" * 500, "a in " * 200, "f'{" * 300, "not " * 250, "[?" * 500, "a.b" * 300, "a<" * 500])  # fmt: skip
 def test_a_long_mistake_is_answered_at_once(source: str) -> None:
-    from time import thread_time
-
     started = thread_time()
     said_of(source)
     assert thread_time() - started < 0.5

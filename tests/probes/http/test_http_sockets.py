@@ -133,13 +133,9 @@ async def test_an_unknown_certificate_is_accepted_only_if_the_connection_says_so
 async def test_a_connection_names_its_authority_and_its_client_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
-    context.load_cert_chain(authority.certificate, authority.key)
-    context.verify_mode = ssl.CERT_REQUIRED
     server = RawServer(lambda _head, _n: [DONE])
-    extra = {"verify": str(authority.file), "cert": [str(authority.certificate), str(authority.key)]}
-    async with stream_server(server.serve, tls=context) as port:
-        api = Connection("api", host=f"https://127.0.0.1:{port}", extra=extra)
+    async with stream_server(server.serve, tls=authority.demanding_context()) as port:
+        api = Connection("api", host=f"https://127.0.0.1:{port}", extra=authority.extra)
         async with probe(api) as http:
             verdicts = [await poke(http, {"http_conn_id": "api", **IS_DONE}) for _ in range(2)]
         without = Connection("api", host=api.host, extra={"verify": str(authority.file)})

@@ -186,7 +186,7 @@ async def test_a_connection_that_the_server_closed_does_not_count_as_idle() -> N
                 await asyncio.sleep(0.001)
         assert not idle.trim()
         assert [await body(pool, second.url) for _ in range(2)] == [b"two", b"three"]
-        assert len(second.connections) == 1, "the closed one counts no more"
+        assert len(second.connections) == 1, "the closed one no longer counts"
 
 
 async def test_descriptors_that_run_out_close_idle_connections() -> None:
