@@ -12,8 +12,12 @@ from outbox import Outbox, outbox
 from sink_setup import SinkSetup
 
 from waitd.core.waits.wait import WaitId
+from waitd.engine import deliverer
 
 COUNT = 1000
+#: The least pace of deliveries during and after an outage, a second: all arrive within seconds, and
+#: none uses up its attempts before the broker is back.
+MIN_RATE = 200.0
 
 
 async def kill(sink_setup: SinkSetup) -> list[ReceivedMessage]:
@@ -46,8 +50,9 @@ async def finish_concurrently(running: Outbox, ids: list[WaitId]) -> None:
 
 @pytest.mark.slow
 async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_sink(
-    sink_setup: SinkSetup, tmp_path: Path
+    sink_setup: SinkSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deliverer, "MIN_RATE", MIN_RATE)
     kind = sink_setup.broker.kind
     async with outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=2.0) as running:
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
