@@ -171,6 +171,23 @@ async def test_a_dead_resolver_is_not_blamed_on_destinations() -> None:
 
 
 @in_virtual_time
+async def test_suspect_failures_count_while_another_destination_is_reached() -> None:
+    failed = DeliveryFailed("the host name does not resolve", suspect=NAME_SERVERS_SILENT)
+    async with running_deliverer(
+        lambda item: Delivered() if item.sink["to"] == "works" else failed
+    ) as harness:
+        for n in range(30):
+            harness.queue(f"works{n}", "works")
+            await asyncio.sleep(10)
+            if n == 0:
+                for name in "abc":
+                    harness.queue(name, name)
+        attempts = [after.attempts for name, after in harness.outbox.history if name in {*"abc"}]
+        assert min(attempts) == 1, "each one counts"
+        assert len(attempts) == 3 * max(attempts)
+
+
+@in_virtual_time
 async def test_a_suspect_failure_of_one_destination_counts() -> None:
     failed = DeliveryFailed("the host name does not resolve", suspect=NAME_SERVERS_SILENT)
     async with running_deliverer(lambda _: failed) as harness:

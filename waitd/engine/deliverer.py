@@ -20,6 +20,7 @@ from waitd.core.local_trouble import local_trouble
 from waitd.core.recovery import Pace, Paces
 from waitd.core.waits.delivery import (
     AfterAttempt,
+    Delivered,
     DeliveryFailed,
     DeliveryId,
     DeliveryPostponed,
@@ -246,6 +247,8 @@ class Deliverer(StoreListener):
             pace.on_failure(self._clock.monotonic())
         elif not isinstance(receipt, DeliveryPostponed):
             pace.on_answer(self._clock.monotonic())
+        if isinstance(receipt, Delivered):
+            self._troubles.trouble.reached_at = self._clock.monotonic()
         now = self._clock.now()
         after = after_attempt(item.attempts + 1, receipt, now, self._jitter(), self._retry_delays)
         self._report(kind, item, receipt, after, now, self._clock.monotonic() - started)
