@@ -13,6 +13,7 @@ from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.probes.s3.details import MAX_DETAILED, TOO_MANY_DETAILS
 from waitd.probes.s3.key import S3KeyProbe
 from waitd.probes.s3.metadata import METADATA
+from waitd.probes.s3.params import key_target
 
 pytestmark = pytest.mark.usefixtures("cold_and_warm")
 
@@ -169,3 +170,13 @@ async def test_waits_with_other_metadata_share_a_request(s3: S3Server) -> None:
             plain, rich = await poke(probe, *waits)
             assert payload_of(plain)[0] == {"Key": "a"}
             assert payload_of(rich)[0] == {"StorageClass": "STANDARD_IA"}
+
+
+@pytest.mark.parametrize("name", ["Tags", "Metadata", "ChecksumSHA256", "Owner", "RestoreStatus"])
+@pytest.mark.parametrize("keys", [{"bucket_key": "a"}, {"bucket_key": "*", "wildcard_match": True}])
+def test_a_wait_shares_no_request_that_may_be_denied(name: str, keys: dict[str, Any]) -> None:
+    plain, other, rich = (
+        key_target({"bucket_name": "bucket", "metadata_keys": names, **keys}, namespace="default")
+        for names in (["Key"], ["Key", "StorageClass"], ["Key", name])
+    )
+    assert plain.coalescing_key == other.coalescing_key != rich.coalescing_key

@@ -109,6 +109,11 @@ class MetadataKeys(NamedTuple):
         """Whether a LIST is asked for owners."""
         return "Owner" in self.shown_empty
 
+    @property
+    def requests(self) -> tuple[Any, ...]:
+        """How S3 is asked for the fields: it may deny one of these requests and not another."""
+        return (self.headers, self.owner, self.by_head, self.tags)
+
     def of(self, found: S3Object) -> dict[str, Any]:
         """Returns the metadata of an object."""
         if not self.extra:

@@ -160,11 +160,12 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     if problems:
         raise InvalidInput(problems)
     options = _shared_options(key_params, namespace, mode)
-    unique = tuple(dict.fromkeys(addresses))
+    unique, requests = tuple(dict.fromkeys(addresses)), options.metadata.requests
     if mode == "key":
-        return S3KeyTarget(options, unique, coalescing_key("s3_key", namespace, key_params, mode, unique))
+        key = coalescing_key("s3_key", namespace, key_params, mode, unique, requests)
+        return S3KeyTarget(options, unique, key)
     lists = tuple(dict.fromkeys((bucket, compile_pattern(mode, text).prefix) for bucket, text in unique))
-    key = coalescing_key("s3_key", namespace, key_params, "list", lists)
+    key = coalescing_key("s3_key", namespace, key_params, "list", lists, requests)
     return S3KeyTarget(options, unique, _shared_list_key(key, unique))
 
 
