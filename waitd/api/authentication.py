@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 
 #: A request carries its caller under this key; those of public routes may have none.
 PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)
-#: Under this key, a request that lasts has the call that authorizes its caller again.
+#: Under this key, a request has what authorizes its caller again, if it stays open. It takes the
+#: request as its argument: a request that contained itself would live until the garbage collection.
 AUTHORIZE_AGAIN: web.RequestKey[partial[Coroutine[Any, Any, Principal]]] = web.RequestKey(
     "AUTHORIZE_AGAIN", partial
 )
@@ -54,7 +55,7 @@ class Gatekeeper:
         if self._authenticator is not None:
             principal = await self._authenticate(self._authenticator, _token(request), request.remote)
         request[PRINCIPAL] = principal
-        request[AUTHORIZE_AGAIN] = partial(self.authorize, request, role)
+        request[AUTHORIZE_AGAIN] = partial(self.authorize, role=role)
         if not principal.has_role(role):
             raise Forbidden(
                 "role",

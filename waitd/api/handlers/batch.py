@@ -28,9 +28,9 @@ from waitd.ports import IdempotentSubmit, Inserted
 MAX_RUNNING = 8
 #: How many more batches may wait for that.
 MAX_QUEUED = 64
-#: How many bytes the problems of invalid lines may have in full, and how many characters the
-#: pointer and the detail of those after them.
+#: After how many bytes of answers to invalid lines the further ones are brief.
 MAX_REFUSALS = 4 * 1024 * 1024
+#: The longest pointer and the longest detail in a brief answer, in characters.
 MAX_BRIEF = 100
 #: How many lines of the answer are joined at a time.
 LINES_PER_PIECE = 250

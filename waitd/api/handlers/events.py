@@ -143,7 +143,7 @@ class _Stream:
         self._authorized_at = anyio.current_time()
         namespace = self._request[PRINCIPAL].visible_namespace
         try:
-            principal = await self._request[AUTHORIZE_AGAIN]()
+            principal = await self._request[AUTHORIZE_AGAIN](self._request)
         except AccessDenied as error:
             log_refused(self._request, error)
             return False

@@ -120,7 +120,7 @@ class WaitHandlers:
                 return wait
             with anyio.move_on_after(seconds):
                 await ended.wait()
-            principal = await request[AUTHORIZE_AGAIN]()
+            principal = await request[AUTHORIZE_AGAIN](request)
             return await get(wait_id, principal.visible_namespace)
 
     async def find(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Limits per caller: requests a second, what it holds at a time, and failed authentications.
+"""Limits per caller: requests a second, resources held at a time, and failed authentications.
 
 A caller on loopback without authentication is this machine itself; what it may hold is limited only
 to protect the daemon.
@@ -96,7 +96,7 @@ class Throttle:
 
     @contextmanager
     def hold(self, resource: Resource, principal: Principal) -> Iterator[None]:
-        """Counts what a request of the caller holds besides while the block runs.
+        """Counts a resource as held by the caller while the block runs.
 
         Raises:
             ProblemError: 429 with Retry-After.

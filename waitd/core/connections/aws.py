@@ -96,7 +96,8 @@ class AwsConnection(NamedTuple):
         addressing_style: S3's addressing style: `auto`, `path` or `virtual`.
         tls: how certificates are verified.
         proxies: those of its requests, from `config_kwargs` or the extra itself.
-        fips, dual_stack: which of AWS's own endpoints is used; there is none besides an endpoint.
+        fips, dual_stack: whether AWS's endpoints for FIPS 140 and for IPv6 are used; both are false
+            if there is an `endpoint`.
     """
 
     keys: AwsKeySource | None = AwsKeySource()

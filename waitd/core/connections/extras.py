@@ -89,7 +89,7 @@ class ExtraRules(NamedTuple):
 def _vendor(
     *used: str, ignored: Mapping[str, str] | None = None, credentials: tuple[str, ...] = (), **refused: str
 ) -> ExtraRules:
-    """The rules of a vendor's API, whose hook reads some extras of its own."""
+    """The rules of a vendor's API; `used` are the extras that only its hook reads."""
     return ExtraRules(_OWN | _HTTP | _AUTH | {*used}, {**_IGNORED, **(ignored or {})}, {**_REFUSED, **refused}, frozenset(credentials))  # fmt: skip
 
 
@@ -98,7 +98,6 @@ _REFUSED = {"srv_lookup": "name the host and the port of a server"}
 
 HTTP_RULES = ExtraRules(_OWN | _HTTP, _IGNORED, _REFUSED, headers=True)
 AWS_RULES = _vendor(
-    "verify",
     ignored={
         **dict.fromkeys(("profile", "s3_config_file"), "Airflow's hook does not read it any more"),
         "assume_role_with_saml": "it applies to another assume_role_method",
