@@ -21,15 +21,15 @@ from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
-from waitd.core.local_trouble import local_trouble
-from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt, local_receipt
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parse_model
-from waitd.outgoing import EgressGuard, describe_error, possible_own_trouble
+from waitd.outgoing import EgressGuard, describe_error
 from waitd.outgoing.answer_limits import repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections, OutboxItem
+from waitd.sinks.own_trouble import receipt_unless_own
 
 #: The field of a connection's extra that holds its signing secrets.
 SECRET_EXTRA = "webhook_secret"  # noqa: S105 - a name, not a secret
@@ -212,14 +212,9 @@ class WebhookSink:
                 if receipt == _UNAUTHORIZED or fresh.authorization is not endpoint.authorization:
                     receipt = await self._post(fresh, item)
         except (aiohttp.ClientError, OSError) as error:
-            if trouble := local_trouble(error):
-                return local_receipt(trouble)
-            suspect = possible_own_trouble(error)
-            return DeliveryFailed(describe_error(error, "the receiver"), suspect=suspect)
+            return receipt_unless_own(error, DeliveryFailed(describe_error(error, "the receiver")))
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            trouble = local_trouble(error)
-            suspect = possible_own_trouble(error)
-            return local_receipt(trouble) if trouble else DeliveryFailed(str(error), suspect=suspect)
+            return receipt_unless_own(error, DeliveryFailed(str(error)))
         return receipt
 
     async def _resolve(self, target: WebhookTarget, refused: Authorization | None = None) -> _Endpoint:

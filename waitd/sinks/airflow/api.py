@@ -15,11 +15,11 @@ from waitd.core.connections.connection import Connection, encode_segment, join_u
 from waitd.core.connections.http_options import parse_http_options
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
-from waitd.core.local_trouble import local_trouble
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected, local_receipt
-from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient, possible_own_trouble
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected
+from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Authorization, HttpConnections
+from waitd.sinks.own_trouble import receipt_unless_own
 
 #: The largest response in bytes: a task instance includes its rendered fields, and the payload if
 #: any.
@@ -118,12 +118,7 @@ class AirflowApi:
                 await self._refresh_credentials()
                 response = await self._send(method, endpoint, query, body)
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            trouble = local_trouble(error)
-            raise AirflowRequestFailed(
-                local_receipt(trouble)
-                if trouble
-                else DeliveryFailed(str(error), suspect=possible_own_trouble(error))
-            ) from None
+            raise AirflowRequestFailed(receipt_unless_own(error, DeliveryFailed(str(error)))) from None
         receipt = self._failure(response, role)
         if receipt is not None:
             raise AirflowRequestFailed(receipt)

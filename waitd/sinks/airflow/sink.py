@@ -13,16 +13,14 @@ from typing import Any, Self, assert_never
 from waitd import exact_json
 from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers
 from waitd.core.errors import WaitdError
-from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import (
     Delivered,
     DeliveryFailed,
     DeliveryPostponed,
     DeliveryRejected,
     Receipt,
-    local_receipt,
 )
-from waitd.outgoing import EgressGuard, possible_own_trouble
+from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, OutboxItem
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
 from waitd.sinks.airflow.clear import ClearDelivery
@@ -35,6 +33,7 @@ from waitd.sinks.airflow.params import (
 )
 from waitd.sinks.airflow.runs import create_asset_event, trigger_dag_run
 from waitd.sinks.airflow.tasks import ResumeDelivery, ResumeHoldOff, SetStateDelivery, TaskDelivery
+from waitd.sinks.own_trouble import receipt_unless_own
 
 #: Seconds until the next attempt while another delivery to the same task is in progress.
 _BUSY_PAUSE = 1.0
@@ -125,9 +124,7 @@ class AirflowSink:
         except AirflowRequestFailed as failed:
             return failed.receipt
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            trouble = local_trouble(error)
-            suspect = possible_own_trouble(error)
-            return local_receipt(trouble) if trouble else DeliveryFailed(str(error), suspect=suspect)
+            return receipt_unless_own(error, DeliveryFailed(str(error)))
 
     async def _send(
         self, api: AirflowApi, target: AirflowTarget, item: OutboxItem, outcome: EventOutcome

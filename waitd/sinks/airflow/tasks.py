@@ -1,4 +1,4 @@
-"""The modes that wake or end a parked task; `clear` has a module of its own.
+"""The modes that wake or end a parked task: `resume` and `set_state`. `clear` is another module.
 
 Airflow's endpoints do not check the task instance's id, and they answer 200 to requests without
 effect. So each attempt looks at the task first, and every request carries the event's id. An
@@ -30,11 +30,7 @@ from waitd.core.waits.delivery import (
     Receipt,
 )
 from waitd.outgoing import JsonResponse
-from waitd.sinks.airflow.api import (
-    INVALID_REQUEST,
-    AirflowApi,
-    task_path,
-)
+from waitd.sinks.airflow.api import INVALID_REQUEST, AirflowApi, task_path
 from waitd.sinks.airflow.params import AirflowTarget
 
 #: The receipt where the task went on without this event.
@@ -65,7 +61,7 @@ class ResumeHoldOff:
 
 
 class TaskDelivery(ABC):
-    """One attempt to deliver an outcome to a parked task, in one of the modes below.
+    """One attempt to deliver an outcome to a parked task; each mode is a subclass.
 
     Attributes:
         by_response: whether the task waits for a human-in-the-loop response.
@@ -125,14 +121,11 @@ class TaskDelivery(ABC):
         An earlier attempt may have succeeded unnoticed, or the task itself may have seen the
         outcome.
         """
-        return await self._has_event_id_xcom()
+        return bool(await self._pull_xcom(EVENT_ID_KEY) == self._outcome.event_id)
 
     async def _pull_xcom(self, key: str) -> Any:
         response = await self._api.request("GET", *self._task_path, "xcomEntries", key, query=self._map_index)
         return response.fields.get("value")
-
-    async def _has_event_id_xcom(self) -> bool:
-        return bool(await self._pull_xcom(EVENT_ID_KEY) == self._outcome.event_id)
 
     def _not_parked(self, why: str) -> Receipt:
         pause = not_parked_pause(self._now - self._created_at)
@@ -188,7 +181,7 @@ class SetStateDelivery(TaskDelivery):
 
     async def _send(self) -> Receipt:
         event_id = await self._push_xcom(EVENT_ID_KEY, self._outcome.event_id)
-        if event_id.status == 409 and not await self._has_event_id_xcom():
+        if event_id.status == 409 and not await self._has_event():
             return SUPERSEDED
         if event_id.status not in {201, 409}:
             return unexpected(event_id)

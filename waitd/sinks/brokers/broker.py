@@ -22,11 +22,11 @@ from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.sent_secrets import connection_mask
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.local_trouble import local_trouble
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt, local_receipt
-from waitd.outgoing import EgressGuard, possible_own_trouble
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
+from waitd.outgoing import EgressGuard
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.client_pool import ClientPool
+from waitd.sinks.own_trouble import receipt_unless_own
 
 Client = TypeVar("Client")
 #: The receipt for each error; the first match counts. A text stands for `DeliveryFailed`.
@@ -138,7 +138,7 @@ class BrokerSink(ABC, Generic[Params, Client]):
                         self._clients.discard(key, client)
                     raise
         except WaitdError as error:  # the operator may fix it before the last retry
-            return _unless_own(error, DeliveryFailed(str(error)))
+            return receipt_unless_own(error, DeliveryFailed(str(error)))
         except TimeoutError:  # while opening a client: the attempt itself is limited by the caller
             return DeliveryFailed(f"could not connect to {self.broker} in time")
         except asyncio.CancelledError:
@@ -146,7 +146,7 @@ class BrokerSink(ABC, Generic[Params, Client]):
                 raise
             return DeliveryFailed(f"the connection to {self.broker} was closed before it answered")
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the event is not delivered
-            return _unless_own(error, self._classify_error(error, item))
+            return receipt_unless_own(error, self._classify_error(error, item))
 
     def _address(self, connection: Connection, default_port: int) -> "BrokerAddress":
         """The broker's address. Raises InvalidConnection where it is malformed or forbidden."""
@@ -224,15 +224,6 @@ def _task_is_cancelled() -> bool:
     """Whether this task is being cancelled, as opposed to a future of the library."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _unless_own(error: Exception, receipt: Receipt) -> Receipt:
-    """The receipt of an error, unless it is the daemon's own trouble."""
-    if trouble := local_trouble(error):
-        return local_receipt(trouble)
-    if isinstance(receipt, DeliveryFailed):
-        return replace(receipt, suspect=possible_own_trouble(error))
-    return receipt
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
