@@ -90,9 +90,9 @@ def test_the_metadata_has_python_versions_the_provider_and_project_urls(metadata
 
 def test_the_installed_wheel_runs_the_demo_without_a_loss(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
-    constraints = ROOT / "config" / "constraints.txt"
-    run(environment / "bin" / "pip", "install", "--quiet", "-c", constraints, wheel, cwd=tmp_path)
+    venv.create(environment)
+    pip = (Path(sys.executable), "-m", "pip", "--python", environment / "bin" / "python")
+    run(*pip, "install", "--quiet", "-c", ROOT / "config" / "constraints.txt", wheel, cwd=tmp_path)
     waitd = environment / "bin" / "waitd"
     version = run(waitd, "--version", cwd=tmp_path, WAITD_BUILD="0123abc")
     assert version == f"waitd {__version__} (build 0123abc)\n"
