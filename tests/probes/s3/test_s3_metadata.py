@@ -179,4 +179,4 @@ def test_a_wait_shares_no_request_that_may_be_denied(name: str, keys: dict[str, 
         key_target({"bucket_name": "bucket", "metadata_keys": names, **keys}, namespace="default")
         for names in (["Key"], ["Key", "StorageClass"], ["Key", name])
     )
-    assert plain.coalescing_key == other.coalescing_key != rich.coalescing_key
+    assert plain.key == other.key != rich.key
