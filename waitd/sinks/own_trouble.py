@@ -7,7 +7,6 @@ from waitd.core.local_trouble import local_trouble
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, Receipt, local_receipt
 from waitd.outgoing import possible_own_trouble
 
-
 _Receipt = TypeVar("_Receipt", bound=Receipt)
 
 
