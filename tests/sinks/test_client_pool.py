@@ -19,7 +19,7 @@ class Client:
 class Pool:
     """A pool of two clients, which open once `gate` is set, and fail while `broken`."""
 
-    def __init__(self, *, open_seconds: float = 5.0) -> None:
+    def __init__(self, *, open_seconds: float = 60.0) -> None:
         self.pool: ClientPool[Client] = ClientPool(
             Client.close, lambda client: client.usable, max_clients=2, open_seconds=open_seconds
         )

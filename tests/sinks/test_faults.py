@@ -62,8 +62,13 @@ async def resume(sink_setup: SinkSetup) -> None:
 
 
 async def cut_connection(sink_setup: SinkSetup) -> None:
-    """Cuts an established connection before the next answer."""
-    assert await sink_setup.deliver(make_item()) == Delivered()
+    """Cuts a connection before its next answer.
+
+    It is an established one, but for webhooks: those send a request again where an established
+    connection was closed.
+    """
+    if sink_setup.broker.kind != "webhook":
+        assert await sink_setup.deliver(make_item()) == Delivered()
     sink_setup.proxy.cut_before_next_answer()
 
 

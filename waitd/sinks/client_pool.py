@@ -48,13 +48,20 @@ class ClientPool(Generic[Client]):
         usable: Callable[[Client], bool],
         *,
         max_clients: int = MAX_CLIENTS,
-        open_seconds: float = OPEN_SECONDS,
+        open_seconds: float | None = None,
     ) -> None:
-        """`close` closes a client for good; `usable` says whether it can be used again."""
+        """Creates a pool.
+
+        Args:
+            close: closes a client for good.
+            usable: says whether a client can be used again.
+            max_clients: how many clients are kept.
+            open_seconds: how long opening a client may take; None: `OPEN_SECONDS`.
+        """
         self._close = close
         self._usable = usable
         self._max_clients = max_clients
-        self._open_seconds = open_seconds
+        self._open_seconds = OPEN_SECONDS if open_seconds is None else open_seconds
         self._clients: OrderedDict[Hashable, _PooledClient[Client]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
