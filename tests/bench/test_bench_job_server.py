@@ -154,7 +154,7 @@ async def test_the_program_prints_its_urls_and_ends_on_sigterm(http: aiohttp.Cli
         assert len(set(urls)) == 3
         assert (await status_and_body(http, f"{urls[2]}/jobs/succeed/0/a"))[0] == 200
         process.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
 
 
@@ -162,7 +162,7 @@ async def test_the_program_exits_with_its_parent_if_requested() -> None:
     async with program("--exit-with-parent") as (process, _):
         assert process.stdin is not None
         process.stdin.close()  # as the death of the parent does
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
 
 

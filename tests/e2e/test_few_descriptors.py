@@ -80,7 +80,7 @@ async def test_without_descriptors_the_store_goes_on_and_no_target_is_blamed(tmp
         started = time.monotonic()
         for n in range(200):  # the store writes, and the API accepts
             await submit(client, waitd, job_wait(jobs, receiver, f"more{n}", 0))
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 120
         runs = [(await get(f"{waitd.url}/v1/waits/{wait_id}/pokes"))["runs"] for wait_id in waits]
         own = [run for each in runs for run in each if run["reason"] == "local_error"]
         assert own

@@ -127,7 +127,7 @@ async def test_the_parser_takes_any_answer_within_its_bounds(fuzz: Fuzz) -> None
         )
         started = time.process_time()
         result, taken = await exchange(random, answer)
-        assert time.process_time() - started < 2.0, answer.kind
+        assert time.process_time() - started < 10, answer.kind
         assert taken <= 2 * LIMIT + 3 * 128 * 1024, answer.kind
         if isinstance(result, Exception):
             assert classify_error(result).reason in REASONS, answer.kind

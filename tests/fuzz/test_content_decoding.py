@@ -65,7 +65,7 @@ async def test_a_valid_body_is_decoded_and_any_other_is_refused_within_bounds(fu
             assert broken
             continue
         finally:
-            assert time.process_time() - started < 0.5
+            assert time.process_time() - started < 5
             assert content.taken <= LIMIT + MAX_EXPANSION + 70_000
         if not broken:
             assert result == (text if len(text) <= LIMIT else None)

@@ -81,6 +81,6 @@ async def test_a_second_answer_is_not_that_of_the_next_request(at_once: bool) ->
         assert (await client.request("GET", url, service="the service")).body == 1
         if not at_once:
             connections[0].write(answer + b"2")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await connections[0].wait_closed()
         assert (await client.request("GET", url, service="the service")).body == 3

@@ -62,8 +62,8 @@ async def test_the_loop_has_a_turn_while_much_is_inflated() -> None:
 async def test_empty_members_without_end_are_refused_at_little_cost() -> None:
     started = time.process_time()
     with pytest.raises(AnswerTooLarge):
-        await read_body(Content(gzip.compress(b"") * 50_000), ["gzip"], MIB)
-    assert time.process_time() - started < 0.1, "0.2 s if each member copied what follows it"
+        await read_body(Content(gzip.compress(b"") * 2_000_000), ["gzip"], MIB)
+    assert time.process_time() - started < 0.5, "seconds if each member copied what follows it"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 async def _read(host: str, port: int, **options: Any) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(host, port, **options)
         content = await reader.read()
         writer.close()

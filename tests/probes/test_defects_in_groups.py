@@ -82,7 +82,7 @@ async def test_a_slow_condition_leaves_time_for_other_waits_for_the_signal(
     started = time.monotonic()
     too_slow, good = await signals.poke([Poked(target) for target in targets])
     assert (too_slow, type(good)) == (TOO_SLOW, Success)
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 30
 
 
 async def test_waits_for_one_query(tmp_path: Path) -> None:

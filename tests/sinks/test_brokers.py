@@ -130,7 +130,7 @@ async def test_a_changed_connection_replaces_the_client(broker_setup: SinkSetup)
     assert await broker_setup.deliver(make_item()) == Delivered()
     assert len(clients(broker_setup)) == 1
     assert clients(broker_setup) != [before]
-    await until(lambda: not connections & broker_setup.proxy.open, 5, "the old client is still connected")
+    await until(lambda: not connections & broker_setup.proxy.open, 60, "the old client is still connected")
 
 
 def clients(broker_setup: SinkSetup) -> list[object]:
@@ -142,7 +142,7 @@ async def test_closing_the_sink_closes_every_connection(broker_setup: SinkSetup)
     assert broker_setup.proxy.open
     before = asyncio.all_tasks()
     await broker_setup.sink.__aexit__(None, None, None)
-    await until(lambda: not broker_setup.proxy.open, 5, "a connection is still open")
+    await until(lambda: not broker_setup.proxy.open, 60, "a connection is still open")
     assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 
@@ -151,7 +151,7 @@ async def test_closing_the_sink_is_bounded_while_the_broker_hangs(broker_setup: 
     broker_setup.proxy.hang()
     with pytest.raises(TimeoutError):
         await broker_setup.deliver(make_item(), within=0.2)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         await broker_setup.sink.__aexit__(None, None, None)
 
 

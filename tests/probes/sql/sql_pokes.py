@@ -60,5 +60,5 @@ class SqlPoker:
             await probe.__aexit__()
         # Closing TLS waits for the server's answer. Unfinished, it would warn in the next test.
         selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # no public way to see what is open
-        await until(lambda: len(selector.get_map()) <= 1, 10)  # the loop's own pipe
+        await until(lambda: len(selector.get_map()) <= 1)  # the loop's own pipe
         await asyncio.sleep(0)

@@ -170,7 +170,7 @@ async def test_a_server_that_hangs_delays_no_end(database: Database, request: py
         with server.paused():
             hanging = [asyncio.create_task(probe.poke([Poked(target)])) for _ in range(2)]
             assert (await asyncio.wait(hanging, timeout=0.3))[1]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 for task in hanging:
                     task.cancel()
                 await asyncio.wait(hanging)

@@ -59,7 +59,7 @@ async def test_a_statement_that_never_ends_costs_its_own_process(
     verdict = await poke(file, {"sql": statement, "request_timeout": 1.5})
     assert isinstance(verdict, Unreachable), verdict
     assert verdict.reason in {"statement_timeout", "too_large"}
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert isinstance(await poke(file, sql="SELECT 1"), Success)
 
 
@@ -79,17 +79,17 @@ async def test_cancellation_kills_the_process_and_other_files_are_served(
     assert isinstance(await poke(other, sql="SELECT 1"), Success)
     before = children(os.getpid())
     hanging = [asyncio.create_task(poke(file, {"sql": INSTR, "request_timeout": 600})) for _ in range(8)]
-    await until(lambda: len(children(os.getpid()) - before) >= 1, 10)
+    await until(lambda: len(children(os.getpid()) - before) >= 1)
     for _ in range(5):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert isinstance(await poke(other, sql="SELECT 1"), Success)
     assert len(children(os.getpid()) - before) <= 2
     for task in hanging:
         task.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.wait(hanging)
     assert all(task.cancelled() for task in hanging)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert isinstance(await poke(file, sql="SELECT 1"), Success)
 
 

@@ -83,7 +83,7 @@ async def test_cancelled_statements_do_not_disturb_later_ones(database: Database
     assert not done
     for task in hanging:
         task.cancel()
-    await asyncio.wait_for(asyncio.wait(hanging), 10)
+    await asyncio.wait_for(asyncio.wait(hanging), 60)
     assert [await poke(database.connection, sql="SELECT 1") for _ in range(5)] == [Success([{"1": 1} if database.name != "postgres" else {"?column?": 1}], "success", "1 row")] * 5  # fmt: skip
 
 
@@ -95,7 +95,7 @@ async def test_the_server_ends_a_statement_that_takes_too_long(database: Databas
     started = time.monotonic()
     verdict = await poke(database.connection, {"sql": slow, "request_timeout": 0.5})
     assert (type(verdict), verdict.reason) == (Unreachable, "statement_timeout"), verdict
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50
 
 
 @database_servers

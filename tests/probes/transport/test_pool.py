@@ -114,7 +114,7 @@ async def test_an_idle_connection_is_closed_before_the_server_does_so(
         await asyncio.sleep(0.01)  # several sweeps
         assert len(list(pool.idle_connections())) == 1
         clock[0] += 0.001
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.connections[0].wait_closed()
         assert await body(pool, server.url) == b"two"
 
@@ -132,7 +132,7 @@ async def test_a_connection_that_was_in_use_during_a_sweep_is_closed_before_the_
         server.connections[0].write(answer(b"two"))
         assert await second == b"two"
         clock[0] += 74
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.connections[0].wait_closed()
 
 
@@ -165,11 +165,11 @@ async def test_the_least_recently_used_of_all_pools_is_closed_first() -> None:
         assert await body(other, second.url) == b"2"
         clock[0] += 1
         assert await body(pool, third.url) == b"3"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await first.connections[0].wait_closed()
         assert [len(list(each.idle_connections())) for each in (pool, other)] == [1, 1]
         assert await body(pool, first.url) == b"4"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await second.connections[0].wait_closed()
 
 
@@ -181,7 +181,7 @@ async def test_a_connection_that_the_server_closed_does_not_count_as_idle() -> N
     ):
         assert await body(pool, first.url) == b"one"
         first.connections[0].close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while list(pool.idle_connections()):  # noqa: ASYNC110 - the pool has no event for it
                 await asyncio.sleep(0.001)
         assert not idle.trim()
@@ -207,7 +207,7 @@ async def test_descriptors_that_run_out_close_idle_connections() -> None:
         assert await body(pool, first.url) == b"1"
         full[0] = True
         assert await body(pool, second.url) == b"2"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await first.connections[0].wait_closed()
         pool.close()
 
@@ -323,7 +323,7 @@ async def test_a_connection_of_a_dropped_route_is_closed_after_its_response(
         await asyncio.sleep(0)  # the pool has its route now, without an idle connection
         assert await body(pool, server.url.replace("127.0.0.1", "localhost")) in {b"1", b"2"}
         await request
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.wait(
                 [asyncio.ensure_future(each.wait_closed()) for each in server.connections],
                 return_when=asyncio.FIRST_COMPLETED,

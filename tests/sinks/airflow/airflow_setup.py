@@ -80,7 +80,7 @@ class AirflowSetup:
             0,
             self.clock() - age,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.sink.deliver(target, item)
 
     async def deliver_after_hold_off(self, **params: Any) -> Receipt:
