@@ -1,4 +1,7 @@
-"""The store, as `waitd.ports` declares it. `insert` and `finish` are in its base, `Writer`."""
+"""The store, as `waitd.ports` declares it.
+
+Its bases have the writes on the way of a wait: `Writer` has `insert`, and `WaitEnds` has `finish`.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +13,7 @@ from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
 from waitd.core.waits.job_cancel import JobCancel
 from waitd.core.waits.submission import Submission
-from waitd.core.waits.wait import Outcome, Progress, WaitId
+from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import (
     DeliveryFilter,
     OutboxItem,
@@ -23,7 +26,6 @@ from waitd.stores.codec import well_formed
 from waitd.stores.database import Database
 from waitd.stores.operations import signals
 from waitd.stores.operations.commands import (
-    Cancel,
     CheckWritable,
     ClampAttempts,
     DeleteApiKeys,
@@ -33,12 +35,15 @@ from waitd.stores.operations.commands import (
     Redeliver,
     RedeliverEach,
     SaveApiKeys,
+    SaveAttempt,
     SaveAuditEntry,
     SaveJobCancel,
     SaveOverhead,
+    SaveProgress,
     SaveSubmission,
     ShiftSchedules,
 )
+from waitd.stores.operations.finish import WaitEnds
 from waitd.stores.operations.transaction import CostRules, StoreRules
 from waitd.stores.queries import (
     deliveries,
@@ -49,7 +54,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Store(Writer):
+class Store(WaitEnds, Writer):
     """Waits and the outbox in one database. Implements every store protocol of `waitd.ports`.
 
     The protocols document the methods. A method that writes returns when its change is on disk; it
@@ -100,11 +105,13 @@ class Store(Writer):
         """Looks whether the database's files are still those that were opened."""
         await self._database.check_files()
 
-    async def cancel(
-        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
-    ) -> StoredWait:
-        """See `ApiStore`."""
-        return await self._execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
+    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
+        """See `PokerStore`."""
+        await self._execute(SaveProgress(rows))
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        """See `OutboxStore`."""
+        await self._execute(SaveAttempt(delivery_id, after, at))
 
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None

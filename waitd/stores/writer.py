@@ -14,9 +14,7 @@ import structlog
 
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.audit import Caller
-from waitd.core.waits.delivery import AfterAttempt, DeliveryId
-from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Inserted, NewWait, StoredOutcome, StoreListener, UnstoredOutcome
+from waitd.ports import Inserted, NewWait, StoreListener
 from waitd.stores.codec import sliced
 from waitd.stores.database import Database, is_unavailable
 from waitd.stores.operations import (
@@ -37,6 +35,7 @@ from waitd.stores.operations.commands import (
     CheckWritable,
     ClampAttempts,
     Command,
+    CommandExecutor,
     DeleteApiKeys,
     FinishWait,
     Insert,
@@ -98,8 +97,8 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
-class Writer(StoreReads):
-    """Writes what happens to a wait on its way; `Store` adds the other writes.
+class Writer(StoreReads, CommandExecutor):
+    """Executes commands. Of the writes it offers `insert`, with which the way of a wait begins.
 
     Attributes:
         failing: whether the last write failed.
@@ -140,24 +139,8 @@ class Writer(StoreReads):
         """
         return await self._execute(await insert.prepare(new_waits, self._rules.now(), by))
 
-    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
-        """See `PokerStore`."""
-        await self._execute(SaveProgress(rows))
-
-    async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
-        """See `PokerStore`."""
-        return await self._execute(FinishWait(outcome))
-
-    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        """See `OutboxStore`."""
-        await self._execute(SaveAttempt(delivery_id, after, at))
-
     async def _execute(self, command: Command[Answer]) -> Answer:
-        """Queues `command`; returns its answer after COMMIT. Cancelling the caller undoes nothing.
-
-        Raises:
-            StoreUnavailable: nothing was written.
-        """
+        """See `CommandExecutor`."""
         if self._closing:
             raise StoreUnavailable("the store is closed")
         self._queue.append(command)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -39,6 +40,18 @@ class Command(Generic[Answer]):
     def rows(self) -> int:
         """About how many rows it writes."""
         return 1
+
+
+class CommandExecutor(ABC):
+    """The base of the writer, which executes commands, and of what offers writes by them."""
+
+    @abstractmethod
+    async def _execute(self, command: Command[Answer]) -> Answer:
+        """Queues `command`; returns its answer after COMMIT. Cancelling the caller undoes nothing.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+        """
 
 
 class Candidate(Struct, gc=False):

@@ -1,4 +1,7 @@
-"""Ends waits: the state, the event's bytes and the outbox rows, in one transaction."""
+"""Ends waits: the state, the event's bytes and the outbox rows, in one transaction.
+
+`WaitEnds` queues the commands; the writer calls `finish` and `cancel` with those of one commit.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from waitd.core.errors import Conflict, Unreadable
+from waitd.core.waits.audit import Caller
 from waitd.core.waits.job_cancel import JobCancel, job_cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
@@ -17,9 +21,10 @@ from waitd.stores.codec import (
     encode_job_cancel,
     encode_progress,
     sliced,
+    well_formed,
 )
 from waitd.stores.operations import airflow_index, costs
-from waitd.stores.operations.commands import Cancel, FinishWait
+from waitd.stores.operations.commands import Cancel, CommandExecutor, FinishWait
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import decode_one, not_found, rows_by_id, visible_in
@@ -47,6 +52,74 @@ class Ending:
     outcome: Outcome
     finished_at: float
     deliver: bool = True
+
+
+class WaitEnds(CommandExecutor):
+    """The part of the store that ends waits."""
+
+    async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
+        """See `PokerStore`."""
+        return await self._execute(FinishWait(outcome))
+
+    async def cancel(
+        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
+        """See `ApiStore`."""
+        return await self._execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
+
+
+async def finish(transaction: Transaction, commands: Sequence[FinishWait]) -> None:
+    """Ends waits as the poker found them.
+
+    A wait that has ended before, or whose row cannot be read, gets the answer None.
+    """
+    first: dict[str, FinishWait] = {}
+    for command in commands:
+        first.setdefault(command.outcome.id, command)
+    rows = await rows_by_id(transaction.connection, list(first), transaction.unreadable)
+    endings: list[Ending] = []
+    async for part in sliced(list(first)):
+        for wait_id in part:
+            end, row = first[wait_id].outcome, rows.get(wait_id)
+            if row is not None and row.finished_at is None:
+                try:
+                    wait = decode_one(row, transaction.unreadable)
+                except Unreadable as error:
+                    log_unstored(end, str(error))
+                    continue
+                endings.append(Ending(replace(wait, progress=end.progress), end.outcome, end.finished_at))
+    finished = await finish_waits(transaction, endings)
+    for wait_id, command in first.items():
+        command.answer = finished.get(wait_id)
+
+
+async def cancel(transaction: Transaction, commands: Sequence[Cancel]) -> None:
+    """Ends waits on request."""
+    wait_ids = list({command.wait_id for command in commands})
+    rows = await rows_by_id(transaction.connection, wait_ids, transaction.unreadable)
+    damaged = transaction.unreadable.errors("waits")
+    first: dict[str, Cancel] = {}
+    endings: list[Ending] = []
+    for command in commands:
+        wait_id = command.wait_id
+        row = visible_in(command.namespace, rows.get(wait_id))
+        if row is None and wait_id not in rows and wait_id in damaged and command.namespace is None:
+            command.answer = Unreadable(wait_id, damaged[wait_id])
+        elif row is None:
+            command.answer = not_found(wait_id)
+        elif row.state in _FINAL_STATES or wait_id in first:
+            command.answer = Conflict(f"the wait {wait_id} has ended")
+        else:
+            try:
+                wait = transaction.with_live_progress(decode_one(row, transaction.unreadable))
+            except Unreadable as error:
+                command.answer = error
+                continue
+            first[wait_id] = command
+            endings.append(Ending(wait, command.outcome, transaction.now))
+    finished = await finish_waits(transaction, endings)
+    for wait_id, command in first.items():
+        command.answer = finished[wait_id].wait
 
 
 async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> dict[str, StoredOutcome]:
@@ -105,31 +178,6 @@ def _job_cancel(ending: Ending, now: float) -> JobCancel | None:
     return job_cancel_at_end(submission, ending.outcome.state, submit.get("cancel_job_on", ()), now)
 
 
-async def finish(transaction: Transaction, commands: Sequence[FinishWait]) -> None:
-    """Ends waits as the poker found them.
-
-    A wait that has ended before, or whose row cannot be read, gets the answer None.
-    """
-    first: dict[str, FinishWait] = {}
-    for command in commands:
-        first.setdefault(command.outcome.id, command)
-    rows = await rows_by_id(transaction.connection, list(first), transaction.unreadable)
-    endings: list[Ending] = []
-    async for part in sliced(list(first)):
-        for wait_id in part:
-            end, row = first[wait_id].outcome, rows.get(wait_id)
-            if row is not None and row.finished_at is None:
-                try:
-                    wait = decode_one(row, transaction.unreadable)
-                except Unreadable as error:
-                    log_unstored(end, str(error))
-                    continue
-                endings.append(Ending(replace(wait, progress=end.progress), end.outcome, end.finished_at))
-    finished = await finish_waits(transaction, endings)
-    for wait_id, command in first.items():
-        command.answer = finished.get(wait_id)
-
-
 def log_unstored(end: UnstoredOutcome, error: str) -> None:
     """Logs an outcome that cannot be stored, because the row of its wait was damaged."""
     log.error(
@@ -140,32 +188,3 @@ def log_unstored(end: UnstoredOutcome, error: str) -> None:
         message=end.outcome.message,
         error=error,
     )
-
-
-async def cancel(transaction: Transaction, commands: Sequence[Cancel]) -> None:
-    """Ends waits on request."""
-    wait_ids = list({command.wait_id for command in commands})
-    rows = await rows_by_id(transaction.connection, wait_ids, transaction.unreadable)
-    damaged = transaction.unreadable.errors("waits")
-    first: dict[str, Cancel] = {}
-    endings: list[Ending] = []
-    for command in commands:
-        wait_id = command.wait_id
-        row = visible_in(command.namespace, rows.get(wait_id))
-        if row is None and wait_id not in rows and wait_id in damaged and command.namespace is None:
-            command.answer = Unreadable(wait_id, damaged[wait_id])
-        elif row is None:
-            command.answer = not_found(wait_id)
-        elif row.state in _FINAL_STATES or wait_id in first:
-            command.answer = Conflict(f"the wait {wait_id} has ended")
-        else:
-            try:
-                wait = transaction.with_live_progress(decode_one(row, transaction.unreadable))
-            except Unreadable as error:
-                command.answer = error
-                continue
-            first[wait_id] = command
-            endings.append(Ending(wait, command.outcome, transaction.now))
-    finished = await finish_waits(transaction, endings)
-    for wait_id, command in first.items():
-        command.answer = finished[wait_id].wait
