@@ -56,17 +56,19 @@ def bounded_connector(**options: Any) -> TCPConnector:
     return connector
 
 
-async def repeat_if_closed(send: Callable[[], Awaitable[_T]]) -> _T:
+async def repeat_if_closed(
+    send: Callable[[], Awaitable[_T]], on_repeat: Callable[[], object] = lambda: None
+) -> _T:
     """Sends a request, again whenever it meets a connection that the server closed while idle.
 
     It ends: such a connection is not used again, and a new one is not idle. Only for requests that
-    may be sent twice.
+    may be sent twice: the server may have read the first. `on_repeat` is called before each repeat.
     """
     while True:
         try:
             return await send()
         except ClosedWhileIdle:
-            continue
+            on_repeat()
 
 
 def exceeds_overhead(received: int, body: int) -> bool:

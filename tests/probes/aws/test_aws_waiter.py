@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from moto_s3 import S3Server
 from raw_server import CLOSE, Poked, Script, ScriptedConnections, answer, raw_server
 from s3_pokes import aws
+from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, UnknownConnection
@@ -201,6 +202,18 @@ async def test_retry_after_is_passed_on() -> None:
         verdict = await poke(aws(server.url), **TABLE)
     assert isinstance(verdict, Unreachable)
     assert verdict.retry_after == 9.0
+
+
+async def test_a_poke_that_meets_a_connection_closed_while_idle_is_sent_again() -> None:
+    server = ClosingServer(answer(200, b'{"Table": {"TableStatus": "ACTIVE"}}'))
+    async with (
+        stream_server(server.serve) as port,
+        AwsWaiterProbe(ScriptedConnections([aws(f"http://127.0.0.1:{port}")])) as probe,
+    ):
+        for _ in range(3):
+            [verdict] = await probe.poke([Poked(probe.parse(TABLE, namespace="default"))])
+            assert isinstance(verdict, Success)
+    assert server.requests == 3
 
 
 async def test_refused_credentials_are_refreshed_once_and_requests_are_signed() -> None:

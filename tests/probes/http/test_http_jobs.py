@@ -1,6 +1,6 @@
 """The calls that submit, find and cancel jobs, against a real server.
 
-They test what each answer means, and that no call is made twice.
+They test what each answer means, and which calls are made twice.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from daemon import serving
 from fakes import FakeConnections
-from raw_server import ScriptedConnections
+from raw_server import ScriptedConnections, answer, raw_server
+from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
@@ -210,10 +211,43 @@ async def test_no_key_is_sent_if_calls_are_not_idempotent(server: JobServer) -> 
     assert "Idempotency-Key" not in server.requests[0][2]
 
 
-async def test_each_call_uses_a_new_connection(server: JobServer) -> None:
-    for _ in range(2):
-        await server.submit()
-    assert [headers.get("Connection") for _, _, headers, _ in server.requests] == ["close", "close"]
+ACCEPTED = answer(200, b'{"job": {"id": 7}}')
+
+
+async def test_calls_share_a_connection_unless_they_may_not_be_repeated(server: JobServer) -> None:
+    async with raw_server([ACCEPTED]) as raw:
+        for idempotent, connections in ((True, 1), (True, 1), (False, 2), (False, 3), (True, 3)):
+            accepted = await server.submit(endpoint=f"{raw.url}/jobs", idempotent=idempotent)
+            assert (accepted, raw.connections) == (SubmitAccepted(7), connections)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_call_that_meets_a_connection_closed_while_idle_is_repeated(
+    server: JobServer, method: str
+) -> None:
+    closing = ClosingServer(ACCEPTED)
+    async with stream_server(closing.serve) as port:
+        for _ in range(3):
+            accepted = await server.submit(endpoint=f"http://127.0.0.1:{port}/jobs", method=method)
+            assert accepted == SubmitAccepted(7)
+    assert closing.requests == 3
+
+
+async def test_a_job_may_exist_if_the_server_ended_after_it_had_the_call(server: JobServer) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(ACCEPTED)
+        await reader.readuntil(b"}")
+        listening.close()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        endpoint = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/jobs"
+        assert await server.submit(endpoint=endpoint) == SubmitAccepted(7)
+        submitted = await server.submit(endpoint=endpoint)
+    assert isinstance(submitted, SubmitUncertain)
+    assert submitted.reason == "connection_refused"
 
 
 async def test_a_handle_that_is_a_url_is_made_absolute_and_must_be_of_the_same_origin(

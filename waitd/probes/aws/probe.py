@@ -26,6 +26,7 @@ from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import parse_model
 from waitd.outgoing import EgressGuard
+from waitd.outgoing.answer_limits import repeat_if_closed
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
 from waitd.probes.access.aws_credentials import AwsCredentials
@@ -208,7 +209,8 @@ class AwsWaiterProbe(Probe):
         )
         # Redirects are not followed: a waiter may test for one, and a signature is valid for one
         # host only.
-        answer = await self._http.fetch_once(request, self._now(), connect_timeout=target.request_timeout)
+        fetch = partial(self._http.fetch_once, request, self._now(), connect_timeout=target.request_timeout)
+        answer = await repeat_if_closed(fetch)  # waiters only read
         try:
             body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
             if body is None:

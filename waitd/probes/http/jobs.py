@@ -1,12 +1,14 @@
 """Submits, finds and cancels jobs over HTTP.
 
-Each call uses a new connection: on a kept-alive one, a lost call could not be distinguished from a
-connection that the server had closed before. Redirects are not followed.
+Calls use kept connections if they may be repeated. If not, each opens a new one: on a kept one, a
+lost call could not be distinguished from a connection that the server had closed before. Redirects
+are not followed.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import aiohttp
@@ -31,6 +33,7 @@ from waitd.core.waits.submission import (
 from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
 from waitd.outgoing import EgressGuard, find_address_refused
+from waitd.outgoing.answer_limits import repeat_if_closed
 from waitd.ports import HttpConnections
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.cel.evaluation import BODY_LIMIT
@@ -86,17 +89,20 @@ class HttpJobs:
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
         egress = egress or EgressGuard()
-        self._client = HttpClient(egress=egress, pooled=False, kept=False)
+        self._kept = HttpClient(egress=egress, pooled=False)
+        self._unkept = HttpClient(egress=egress, pooled=False, kept=False)
         self._requests = RequestBuilder(now, egress.proxy_secrets)
         self._now = now
         self._workers = CapacityLimiter(WORKERS)
 
     async def __aenter__(self) -> Self:
-        await self._client.start()
+        await self._kept.start()
+        await self._unkept.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+        await self._kept.close()
+        await self._unkept.close()
 
     def origin(self, plan: SubmitRequest) -> str:
         """See `waitd.ports.Jobs`."""
@@ -111,7 +117,8 @@ class HttpJobs:
         params = fill(plan.params, key)
         if plan.idempotent and KEY not in placeholder_names(plan.params):
             params["headers"] = {**params.get("headers", {}), plan.idempotency_header: key}
-        answer = await self._call(params, plan.namespace, key)
+        client = self._kept if plan.idempotent else self._unkept
+        answer = await self._call(client, params, plan.namespace, key)
         if isinstance(answer, _CallFailed):
             verdict = answer.verdict
             meaning = SubmitUncertain if answer.sent else SubmitUnavailable
@@ -154,7 +161,7 @@ class HttpJobs:
         if plan.on_conflict != "adopt" or adopt is None:
             return SubmitConflict(message)
         if adopt.params is not None:
-            running = await self._call(fill(adopt.params, key), plan.namespace, key)
+            running = await self._call(self._kept, fill(adopt.params, key), plan.namespace, key)
             if isinstance(running, _CallFailed):
                 return SubmitUnavailable(
                     running.verdict.reason, f"{message}, and cannot be found: {running.verdict.message}"
@@ -181,7 +188,7 @@ class HttpJobs:
             params = fill(plan.cancel.params, key, handle)
         except ValueError as error:
             return CancelRejected(f"The handle does not fit into the cancel request: {error}.")
-        answer = await self._call(params, plan.namespace, key)
+        answer = await self._call(self._kept, params, plan.namespace, key)
         if isinstance(answer, _CallFailed):
             verdict = answer.verdict
             return CancelUnavailable(verdict.message, verdict.retry_after, verdict.reason)
@@ -194,13 +201,15 @@ class HttpJobs:
 
     # ------------------------------------------------------------ one call
 
-    async def _call(self, params: Mapping[str, Any], namespace: str, key: str) -> _JobAnswer | _CallFailed:
+    async def _call(
+        self, client: HttpClient, params: Mapping[str, Any], namespace: str, key: str
+    ) -> _JobAnswer | _CallFailed:
         """Makes one call, and a second one if its credentials are refused and there are others."""
         try:
             target = self._target(params, namespace)
         except InvalidInput as error:
             return _CallFailed(Unreachable("not_understood", str(error)), sent=False)
-        sent = _Sent()
+        sent = _Sent(client)
         try:
             async with asyncio.timeout(target.request_timeout):
                 return await self._send(target, key, sent)
@@ -213,7 +222,7 @@ class HttpJobs:
                 verdict = classify_error(error)
             if verdict.reason == "probe_error":
                 log.warning("call_failed", error=type(error).__name__)
-            return _CallFailed(verdict, sent=sent.sent and not _never_connected(error))
+            return _CallFailed(verdict, sent=sent.before or (sent.sent and not _never_connected(error)))
 
     def _target(self, params: Mapping[str, Any], namespace: str) -> HttpTarget:
         return parse_target(
@@ -233,7 +242,7 @@ class HttpJobs:
         answer = await self._exchange(self._requests.build(target, access), target, key, sent)
         if not refuses_credentials(answer.response.status, answer.response.content):
             return answer
-        sent.sent = False  # the server refused it
+        sent.sent = sent.before = False  # the server refused it
         fresh = await self._accesses.get(conn_id, access.authorization)
         if not isinstance(fresh, HttpAccess):
             return _CallFailed(fresh, sent=False)
@@ -244,12 +253,13 @@ class HttpJobs:
     async def _exchange(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _JobAnswer:
         sent.sent = True
         # Less than the whole timeout, to distinguish a missing connection from a missing answer.
-        answer = await self._client.fetch_once(
-            request, self._now(), connect_timeout=0.8 * target.request_timeout
+        fetch = partial(
+            sent.client.fetch_once, request, self._now(), connect_timeout=0.8 * target.request_timeout
         )
+        answer = await repeat_if_closed(fetch, sent.on_repeat)
         try:
             raw = answer.response
-            content = await self._client.read(raw, BODY_LIMIT)
+            content = await sent.client.read(raw, BODY_LIMIT)
             headers = lowercase_headers(raw.headers, request.mask)
             response = ResponseVariables(raw.status, headers, content, raw.charset, request.mask)
         finally:
@@ -258,9 +268,21 @@ class HttpJobs:
 
 
 class _Sent:
-    """`sent`: whether the server may have received a call."""
+    """What happens to one call that is sent by `client`.
 
-    sent = False
+    Attributes:
+        sent: whether the server may have received it.
+        before: whether it may have received it on a connection that was closed.
+    """
+
+    sent = before = False
+
+    def __init__(self, client: HttpClient) -> None:
+        self.client = client
+
+    def on_repeat(self) -> None:
+        """The call met a closed connection, perhaps of a server that is no longer there."""
+        self.before = True
 
 
 def _never_connected(error: Exception) -> bool:

@@ -207,6 +207,7 @@ class HttpClient:
         """Sends a request through a session, and follows no redirect.
 
         Raises:
+            ClosedWhileIdle: see `repeat_if_closed`.
             aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
@@ -219,9 +220,7 @@ class HttpClient:
         pool = self._pools.get(named)
         if pool is not None and body is None and method in POOLED_METHODS:
             return pool.request(method, url, headers, verify_tls, proxies, new_connection=new_connection)
-        if method == "POST":  # aiohttp repeats others once itself
-            return repeat_if_closed(partial(self._request_by_session, request))
-        return self._request_by_session(request)
+        return repeat_if_closed(partial(self._request_by_session, request))
 
     async def _request_by_session(
         self, request: Request, connect_timeout: float | None = None
@@ -279,7 +278,7 @@ class HttpClient:
 
 
 def _open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
@@ -289,6 +288,8 @@ def _open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         auto_decompress=False,  # `read_body` decodes
         read_bufsize=READ_AHEAD,
     )
+    session._retry_connection = False  # noqa: SLF001 - `repeat_if_closed` repeats only what it may
+    return session
 
 
 def facts_of(response: Response, now: float) -> AnswerFacts:
