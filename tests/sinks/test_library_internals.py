@@ -6,6 +6,7 @@
 import inspect
 from importlib.metadata import version
 
+from aiobotocore.httpsession import AIOHTTPSession
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender
@@ -13,6 +14,7 @@ from nats.aio.client import Client
 
 
 def test_the_installed_versions_are_those_that_were_reviewed() -> None:
+    assert version("aiobotocore").startswith("3.10.")
     assert version("nats-py").startswith("2.16.")
     assert version("aiokafka").startswith("0.14.")
 
@@ -31,3 +33,9 @@ def test_an_aiokafka_producer_has_a_sender_task_and_an_accumulator() -> None:
     assert "self._message_accumulator = MessageAccumulator(" in producer
     assert isinstance(Sender.sender_task, property)
     assert list(inspect.signature(MessageAccumulator.fail_all).parameters) == ["self", "exception"]
+
+
+def test_an_aiobotocore_session_creates_its_connector_by_a_method() -> None:
+    assert list(inspect.signature(AIOHTTPSession._create_connector).parameters) == ["self", "proxy_url"]
+    assert "connector=connector" in inspect.getsource(AIOHTTPSession._get_session)
+    assert "raise ConnectionClosedError(" in inspect.getsource(AIOHTTPSession.send)

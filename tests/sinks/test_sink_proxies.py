@@ -86,7 +86,7 @@ async def test_sqs(own: bool) -> None:
         async with SqsSink(FakeConnections(connection), EgressGuard(proxies=environment)) as sink:
             target = sink.parse({"aws_conn_id": "c", "queue_url": queue})
             receipt = await sink.deliver(target, make_item())
-    assert receipt == DeliveryFailed(f"the proxy {proxy.url} cannot be reached, or does not lead to SQS")
+    assert receipt == DeliveryFailed(f"the proxy {proxy.url} refuses the credentials, or needs some (407)")
     assert proxy.heads[0].startswith("CONNECT sqs.eu-west-1.amazonaws.com:443 ")
 
 

@@ -1,6 +1,7 @@
 """SQS only: FIFO queues, regions, and errors that moto does not produce."""
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from daemon import serving
 from deliveries import make_item
 from fakes import FakeConnections
 from sink_setup import SinkSetup
-from stream_server import stream_server
+from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
+from waitd.outgoing import EgressGuard, TlsContexts
+from waitd.ports import OutboxItem
 from waitd.sinks.brokers.sqs import SqsSink
 
 
@@ -132,6 +135,40 @@ async def test_a_private_authority_and_a_client_certificate_are_used(tmp_path: P
         async with SqsSink(FakeConnections(connection)) as sink:
             target = sink.parse({"aws_conn_id": "c", "queue_url": f"https://127.0.0.1:{port}/1/q"})
             assert await sink.deliver(target, make_item()) == DeliveryFailed("SQS is throttling requests")
+
+
+async def test_the_store_of_the_settings_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    refusal = b'HTTP/1.1 400 x\r\nContent-Length: 33\r\n\r\n{"__type": "ThrottlingException"}'
+    async with stream_server(ClosingServer(refusal).serve, tls=authority.server_context()) as port:
+        url = f"https://127.0.0.1:{port}"
+        assert await send_to(url, EgressGuard(tls=TlsContexts("system"))) == [
+            DeliveryFailed("SQS is throttling requests")
+        ]
+        assert await send_to(url, EgressGuard(tls=TlsContexts("certifi"))) == [
+            DeliveryFailed("the TLS certificate of SQS is not trusted")
+        ]
+
+
+async def test_a_message_that_meets_a_connection_closed_while_idle_is_sent_again() -> None:
+    item = make_item()
+    digest = hashlib.md5(item.event, usedforsecurity=False).hexdigest()
+    body = json.dumps({"MessageId": "1", "MD5OfMessageBody": digest}).encode()
+    server = ClosingServer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    async with stream_server(server.serve) as port:
+        assert await send_to(f"http://127.0.0.1:{port}", EgressGuard(), *[item] * 3) == [Delivered()] * 3
+    assert server.requests == 3
+
+
+async def send_to(url: str, egress: EgressGuard, *items: OutboxItem) -> list[object]:
+    """What a new sink says of these deliveries to an endpoint."""
+    extra = {"region_name": "eu-west-1", "endpoint_url": url}
+    connection = Connection("c", "aws", login="AKIA", password="s", extra=extra)
+    async with SqsSink(FakeConnections(connection), egress) as sink:
+        target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
+        return [await sink.deliver(target, item) for item in items or [make_item()]]
 
 
 async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSetup) -> None:

@@ -32,9 +32,9 @@ class Connector(aiohttp.TCPConnector):
         """Creates it in the running loop.
 
         Args:
-            tls: the contexts for requests whose `ssl` is True or False.
+            tls: the contexts where `ssl` is True or False.
             max_idle: the most origins of which idle connections are kept.
-            options: those of `aiohttp.TCPConnector`.
+            options: those of `aiohttp.TCPConnector`; its `ssl` is for requests that have none.
         """
         if not options.get("force_close"):
             options.setdefault("keepalive_timeout", KEEP_SECONDS)
@@ -47,9 +47,10 @@ class Connector(aiohttp.TCPConnector):
     def _get_ssl_context(self, req: ClientRequest) -> ssl.SSLContext | None:
         if not req.is_ssl():
             return None
-        if isinstance(req.ssl, ssl.SSLContext):
-            return self._contexts.adopt(req.ssl)
-        return self._contexts.get(verify=req.ssl is True)
+        tls = self._ssl if req.ssl is True else req.ssl
+        if isinstance(tls, ssl.SSLContext):
+            return self._contexts.adopt(tls)
+        return self._contexts.get(verify=tls is True)
 
     async def _create_connection(self, req: ClientRequest, *options: Any) -> ResponseHandler:
         token = PORT.set(req.port)
@@ -61,7 +62,8 @@ class Connector(aiohttp.TCPConnector):
     def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
         """Builds the request to a proxy, for which the certificates of the target do not hold."""
         to_proxy = super()._update_proxy_auth_header_and_build_proxy_req(req)
-        to_proxy._ssl = True  # noqa: SLF001 - aiohttp has one setting for both
+        if to_proxy.is_ssl():
+            to_proxy._ssl = self._contexts.get(verify=True)  # noqa: SLF001 - aiohttp has one setting for both
         return to_proxy
 
     def _warn_about_tls_in_tls(self, *_: object) -> None:

@@ -4,11 +4,40 @@ There is no public way to do this, so pyproject pins each library to one minor v
 `tests/sinks/test_library_internals.py` fails when a new version moves what is used here.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waitd.outgoing.errors import ClosedWhileIdle
+
 if TYPE_CHECKING:
+    from aiobotocore.httpsession import AIOHTTPSession
+    from aiohttp import TCPConnector
     from aiokafka import AIOKafkaProducer
     from nats.aio.client import Client
+
+
+def aws_session_class(connector: "Callable[[], TCPConnector]") -> "type[AIOHTTPSession]":
+    """An aiobotocore session class with connections of `connector`, called in the running loop.
+
+    aiobotocore's own connector trusts other authorities and resumes no TLS session. A request that
+    meets a connection closed while idle is sent again, so use it only where that is harmless.
+    """
+    from aiobotocore.httpsession import AIOHTTPSession
+    from botocore.exceptions import ConnectionClosedError
+
+    class AwsSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+        async def _create_connector(self, _proxy_url: str | None) -> "TCPConnector":
+            return connector()
+
+        async def send(self, request: Any) -> Any:
+            while True:
+                try:
+                    return await super().send(request)
+                except ConnectionClosedError as error:
+                    if not isinstance(error.kwargs["error"], ClosedWhileIdle):
+                        raise
+
+    return AwsSession
 
 
 def tls_only_nats_client() -> "type[Client]":

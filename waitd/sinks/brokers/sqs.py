@@ -11,21 +11,23 @@ import re
 from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from waitd.core.connections.aws import aws_proxies, aws_tls, botocore_tls, is_region
+from waitd.core.connections.aws import aws_proxies, aws_tls, is_region
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
+from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import ClientTls
-from waitd.core.connections.proxies import Proxies, proxy_name
+from waitd.core.connections.proxies import Proxies
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
-from waitd.outgoing import EgressGuard
+from waitd.outgoing import EgressGuard, describe_error
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
@@ -35,6 +37,7 @@ from waitd.sinks.brokers.broker import (
     ErrorReceipts,
     InvalidConnection,
 )
+from waitd.sinks.brokers.library_internals import aws_session_class
 
 #: Seconds for connecting, and for an answer; the caller limits the whole attempt.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
@@ -137,29 +140,28 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         options = _options(connection, params)
         tls, proxies = _tls(connection), _proxies(connection)
         try:
-            await client_tls(tls)  # the library would only report a failed connection
+            context = await client_tls(tls)
         except ValueError:
             raise InvalidConnection(
                 f"the TLS files of the connection {connection.conn_id} cannot be read"
             ) from None
-        verify, cert = botocore_tls(tls)
         if self._session is None:
             self._session = await asyncio.to_thread(_warm_session)
         from aiobotocore.config import AioConfig
 
+        connector = partial(self._egress.connector, HostSource.OPERATOR, limit=MAX_CONNECTIONS, ssl=context)
         proxy = self._egress.proxy(params.queue_url, proxies)
         config = AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            max_pool_connections=MAX_CONNECTIONS,
+            http_session_cls=aws_session_class(connector),
             retries={"total_max_attempts": 1, "mode": "standard"},  # deliveries are retried by waitd
             user_agent_extra="waitd",
-            client_cert=cert,
             ignore_configured_endpoint_urls=True,  # only the connection's own, or AWS's
             proxies={"http": proxy, "https": proxy} if proxy else {},  # an empty one: no environment
         )
         async with AsyncExitStack() as stack:
-            creating = self._session.create_client("sqs", config=config, verify=verify, **options)
+            creating = self._session.create_client("sqs", config=config, **options)
             client = await stack.enter_async_context(creating)
             origin = parse_origin(client.meta.endpoint_url)
             self._check_egress(BrokerAddress(origin.host, origin.port))
@@ -194,11 +196,11 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         return Delivered()
 
     def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
-        from botocore.exceptions import ClientError, ProxyConnectionError
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004 - botocore's own
 
-        if isinstance(error, ProxyConnectionError):
-            proxy = proxy_name(str(error.kwargs["proxy_url"]))
-            return DeliveryFailed(f"the proxy {proxy} cannot be reached, or does not lead to SQS")
+        if isinstance(error, ConnectionError | HTTPClientError):
+            cause = error.__context__ if isinstance(error.__context__, Exception) else error
+            return DeliveryFailed(describe_error(cause, "SQS"))
         if isinstance(error, ClientError):
             details = error.response.get("Error", {})
             return _error_receipt(str(details.get("Code")), str(details.get("Message")))
@@ -212,10 +214,6 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             (
                 (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
                 "neither the connection nor this machine has AWS credentials",
-            ),
-            (
-                (exceptions.HTTPClientError, exceptions.ConnectionError),
-                "could not connect to SQS, or the connection broke before it answered",
             ),
         )
 
