@@ -9,9 +9,11 @@ from fakes import ScriptedProbe, ScriptedTarget, after, defect, done_at, waiting
 from msgspec.structs import replace
 from virtual_time import in_virtual_time
 
+from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.engine.held_wait_factory import MAX_PACINGS
+from waitd.ports import StoredOutcome, UnstoredOutcome
 
 
 @in_virtual_time
@@ -60,6 +62,29 @@ async def test_an_outcome_that_the_store_refuses_is_kept_and_retried_without_ano
         assert harness.poker.outcomes.pending == harness.poker.outcomes.refused == 0
         assert {harness.state(name) for name in names} == {WaitState.SUCCESS}
         assert {harness.pokes(name) for name in names} == {1}
+
+
+@in_virtual_time
+async def test_an_outcome_that_the_store_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_poker(lambda *_: Success()) as harness:
+        finish = harness.store.finish
+
+        async def refuse_bad(outcome: UnstoredOutcome) -> StoredOutcome | None:
+            if outcome.id == "bad":
+                raise StoreUnavailable("not this one")
+            return await finish(outcome)
+
+        monkeypatch.setattr(harness.store, "finish", refuse_bad)
+        harness.add("bad")
+        await asyncio.sleep(60.5)  # by now it is retried every five seconds
+        harness.add("good")
+        await asyncio.sleep(0.1)
+        assert harness.state("good") is WaitState.SUCCESS
+        assert harness.poker.outcomes.pending == harness.poker.outcomes.refused == 1
+        monkeypatch.undo()
+        await asyncio.sleep(6)
+        assert harness.state("bad") is WaitState.SUCCESS
+        assert harness.poker.outcomes.refused == 0
 
 
 @in_virtual_time

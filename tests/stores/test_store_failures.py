@@ -61,12 +61,12 @@ async def test_while_the_file_is_locked_each_write_fails_and_stores_nothing(
             return_exceptions=True,
         )
         assert [type(result) for result in results] == [StoreUnavailable] * 3
-        while_locked = store.failing
+        while_locked = store.failure
         with pytest.raises(StoreUnavailable):
             await store.check_writable()
         assert await store.load_waiting(None, 10) == [waiting], "reads still work"
     await store.check_writable()
-    assert (while_locked, store.failing) == (True, False)
+    assert (bool(while_locked), store.failure) == (True, "")
     assert await store.load_waiting(None, 10) == [waiting]
     assert [wait.id for wait in listener.inserted] == [waiting.id]
     assert listener.finished == [await finish(store, waiting)]
@@ -132,7 +132,7 @@ async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
 async def fill(store: Store) -> list[StoredWait]:
     """Inserts waits until the disk is full; returns those that were stored."""
     stored: list[StoredWait] = []
-    while not store.failing:
+    while not store.failure:
         calls = [add(store, *[new_wait(params=BIG)] * 2) for _ in range(3)]
         for result in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(result, BaseException):
@@ -148,7 +148,7 @@ async def check_full_disk(
     waiting = await add_one(store)
     stored = await fill(store)
     assert stored
-    assert store.failing
+    assert store.failure
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="full"):
             await store.finish(ending(waiting, progress=Progress(state="x" * 400_000)))
@@ -158,7 +158,7 @@ async def check_full_disk(
     assert listener.finished == []
     await make_room()
     result = await finish(store, waiting)
-    assert (store.failing, listener.finished) == (False, [result])
+    assert (store.failure, listener.finished) == ("", [result])
     assert await store.delivery_counts() == {"queued": 1}
     await add(store, *[new_wait(params=BIG) for _ in range(20)])
     assert len(await store.load_waiting(None, 10_000)) == len(stored) + 20
@@ -202,7 +202,7 @@ async def test_an_invalid_change_does_not_fail_others_of_its_commit(store: Store
     assert isinstance(added, StoredWait)
     assert isinstance(failed, AttributeError)
     assert isinstance(finished, StoredOutcome)
-    assert not store.failing
+    assert not store.failure
 
 
 async def test_an_outcome_is_stored_with_its_deliveries_or_not_at_all(
@@ -211,12 +211,29 @@ async def test_an_outcome_is_stored_with_its_deliveries_or_not_at_all(
     wait = await add_one(store)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("CREATE TRIGGER no BEFORE INSERT ON deliveries BEGIN SELECT RAISE(ABORT, 'no'); END")
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(StoreUnavailable, match="no"):
             await store.finish(ending(wait))
         assert await store.get(wait.id) == wait
         assert listener.finished == []
         other.execute("DROP TRIGGER no")
     assert len((await finish(store, wait)).wait.deliveries) == 1
+
+
+async def test_a_trigger_that_refuses_one_wait_refuses_no_other(store: Store, database: Path) -> None:
+    refused, *others = await add(store, *(new_wait() for _ in range(20)))
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute(
+            f"CREATE TRIGGER no BEFORE UPDATE ON waits WHEN new.id = '{refused.id}'"
+            " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+    calls = [store.finish(ending(wait)) for wait in (refused, *others)]
+    error, *stored = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(error, StoreUnavailable)
+    assert "not this one" in str(error)
+    assert all(isinstance(answer, StoredOutcome) for answer in stored), stored
+    assert "not this one" in store.failure
+    await store.check_writable()
+    assert not store.failure
 
 
 async def test_a_defective_listener_fails_neither_the_callers_nor_the_next_listener(

@@ -105,7 +105,7 @@ async def test_a_second_store_is_refused_even_if_the_lock_file_was_deleted(
     side(database, ".lock").unlink()
     with pytest.raises(StoreUnusable, match="is in use by another waitd"):
         await Database.open(url_of(database))
-    assert not store.failing
+    assert not store.failure
 
 
 async def claimed(path: Path, *, adopt_copy: bool = False) -> str:

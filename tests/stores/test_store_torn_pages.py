@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from store_values import WEBHOOK, WallClock, add, all_waiting, due, ended, ending, new_wait, opened
 
-from waitd.core.errors import StoreUnavailable, Unreadable
+from waitd.core.errors import StoreUnavailable, StoreUnusable, Unreadable
 from waitd.core.waits.wait import WaitId
 from waitd.ports import StoredOutcome, WaitFilter
+from waitd.stores.database import READERS
+from waitd.stores.sqlite import connection_thread
 
 
 def pages_of(database: Path, table: str) -> list[int]:
@@ -59,7 +61,7 @@ async def test_a_torn_page_of_waits_costs_the_waits_on_it_only(database: Path, c
         refused = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
         assert len(stored) + len(refused) == len(served), "none is taken for stored that is not"
         assert len(stored) >= len(served) - 3 * len(lost), "only rows beside the torn page are refused"
-        assert not store.failing
+        assert not store.failure
         assert len(await due(store, limit=1000)) == len(stored)
 
 
@@ -73,3 +75,77 @@ async def test_a_torn_page_of_deliveries_costs_the_deliveries_on_it_only(databas
         for wait in waits:
             assert (await store.get(wait.id)).state == "success"
         assert len(await store.find(WaitFilter())) == len(waits)
+
+
+INDEXES = (
+    "sqlite_autoindex_waits_1",
+    "waits_by_state",
+    "waits_by_state_and_kind",
+    "waits_by_namespace",
+    "waits_finished_seq",
+    "waits_job_cancel",
+    "deliveries_by_wait",
+    "deliveries_by_state",
+    "deliveries_due",
+)
+
+
+@pytest.mark.parametrize("index", INDEXES)
+async def test_a_torn_page_of_an_index_costs_no_wait_and_refuses_what_it_cannot_store(
+    database: Path, index: str
+) -> None:
+    async with opened(database) as store:
+        waits = await add(store, *(new_wait() for _ in range(100)))
+        for wait in waits[:50]:
+            await store.finish(ending(wait))
+    tear(database, root_page(database, index))
+    async with opened(database) as store:
+        assert await all_waiting(store) == [wait.id for wait in waits[50:]]
+        assert len(await store.find(WaitFilter(limit=1000))) == 100
+        assert len(await store.find(WaitFilter(state="success", limit=1000))) == 50
+        assert (await store.counts())["waiting", "http"] == 50
+        assert not await store.jobs_to_cancel(None, 10)
+        writes = [store.insert([new_wait()]), *(store.finish(ending(wait)) for wait in waits[50:])]
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        for answer in answers:
+            assert not isinstance(answer, BaseException) or isinstance(answer, StoreUnavailable), answer
+        stored = sum(not isinstance(answer, BaseException) for answer in answers[1:])
+        assert len(await store.find(WaitFilter(state="success", limit=1000))) == 50 + stored
+
+
+def root_page(database: Path, name: str) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,))
+    return int(page)
+
+
+@pytest.mark.parametrize("table", ["watermarks", "alembic_version"])
+async def test_what_a_start_cannot_do_without_is_refused_in_one_sentence_with_the_remedy(
+    database: Path, table: str
+) -> None:
+    async with opened(database) as store:
+        await add(store, *(new_wait() for _ in range(50)))
+    tear(database, root_page(database, table))
+    with pytest.raises(StoreUnusable, match=r"malformed\. Restore it from a backup, or .*recover"):
+        async with opened(database):
+            pass
+
+
+async def test_a_table_of_which_nothing_can_be_read_is_scanned_once_and_not_for_each_row(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(database) as store:
+        await add(store, *(new_wait() for _ in range(50)))
+    tear(database, root_page(database, "waits"))
+    scans = []
+    read_without_index = connection_thread._read_without_index
+    monkeypatch.setattr(
+        connection_thread,
+        "_read_without_index",
+        lambda *args: scans.append(args) or read_without_index(*args),
+    )
+    async with opened(database) as store:
+        assert not await store.find(WaitFilter())
+        assert len(await store.find_unreadable(WaitFilter(limit=1000))) == 50
+    assert 0 < len(scans) <= READERS

@@ -64,8 +64,7 @@ class Daemon:
     @property
     def store_error(self) -> str:
         """Why the last write failed; empty if it succeeded."""
-        store = self.engine.store
-        return store.loss or ("its last write failed; the log says why" if store.failing else "")
+        return self.engine.store.loss or self.engine.store.failure
 
     @property
     def local_trouble(self) -> str:
@@ -94,6 +93,7 @@ class Daemon:
 
         Raises:
             OSError: the address cannot be listened on.
+            ExceptionGroup: a loop failed, e.g. since the waits cannot be read.
         """
         await self.engine.signals.load()
         runner = await self._listen()

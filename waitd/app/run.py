@@ -4,8 +4,8 @@ import asyncio
 import gc
 import resource
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import structlog
 
@@ -110,12 +110,27 @@ def _raise_file_limit(settings: Settings) -> None:
         )
 
 
+@contextmanager
+def _unwrapped_errors() -> Iterator[None]:
+    """Raises a task's WaitdError without the groups around it: its message says what to do."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if not isinstance(error, WaitdError):
+            raise
+        raise error from None
+
+
 def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
     """Runs a daemon until SIGTERM or SIGINT; returns the process's exit code."""
 
     async def main() -> None:
-        async with open_daemon(settings, adopt_copy=adopt_copy) as daemon:
-            await daemon.run()
+        with _unwrapped_errors():
+            async with open_daemon(settings, adopt_copy=adopt_copy) as daemon:
+                await daemon.run()
 
     try:
         check_bind(settings)

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
+from math import inf
 
 import structlog
 
@@ -165,6 +166,8 @@ def _verdicts_of(attempt: PokeAttempt, result: Sequence[Verdict] | BaseException
 class OutcomeWriter:
     """A queue of outcomes and the loop that writes it.
 
+    What the store refuses does not hold up the others: it may refuse a single wait.
+
     Attributes:
         pending: how many outcomes are not on disk yet.
         refused: how many of them the store refused at the last try.
@@ -184,6 +187,7 @@ class OutcomeWriter:
         self._instruments = instruments
         self._on_stored = on_stored
         self._queue: deque[tuple[HeldWait, UnstoredOutcome]] = deque()
+        self._refused: list[tuple[HeldWait, UnstoredOutcome]] = []
         self._added = asyncio.Event()
         self.pending = 0
         self.refused = 0
@@ -197,21 +201,25 @@ class OutcomeWriter:
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
-        pauses = retry_pauses()
+        pauses, retry_at = retry_pauses(), inf
         while True:
             if not self._queue:
-                await self._added.wait()
-            self._added.clear()
+                await self._clock.sleep_until(retry_at, self._added)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
             refused = await self._write(batch)
-            self.refused = len(refused)
-            if refused:
-                self._queue.extendleft(reversed(refused))
-                pause = next(pauses)
-                log.warning("outcomes_not_stored", waits=self.pending, next_try_in=pause)
-                await self._clock.sleep(pause)
-            else:
+            if self._clock.monotonic() >= retry_at:
+                for start in range(0, len(self._refused), BATCH):
+                    refused += await self._write(self._refused[start : start + BATCH])
+                self._refused.clear()
+                retry_at = inf
+            self._refused += refused
+            self.refused = len(self._refused)
+            if not self._refused:
                 pauses = retry_pauses()
+            elif retry_at == inf:
+                pause = next(pauses)
+                retry_at = self._clock.monotonic() + pause
+                log.warning("outcomes_not_stored", waits=self.pending, next_try_in=pause)
 
     async def _write(
         self, batch: Sequence[tuple[HeldWait, UnstoredOutcome]]

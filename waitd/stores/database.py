@@ -21,7 +21,7 @@ from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
 from waitd.stores.sqlite.file_watch import FileWatch
-from waitd.stores.unreadable import UnreadableRows
+from waitd.stores.unreadable import DAMAGE_REMEDY, UnreadableRows, is_damage
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +116,8 @@ class Database:
                 database._watch = FileWatch(Path(path))
         except BaseException as error:
             await database.close()
+            if isinstance(error, StoreUnavailable) and error.__cause__ and is_damage(error.__cause__):
+                raise _beyond_repair(path, error.__cause__) from error
             if isinstance(error, OSError):
                 raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
             raise
@@ -126,9 +128,16 @@ class Database:
 
         Raises:
             StoreUnusable: the file is a copy beside its original, and not `adopt_copy`.
+            StoreUnavailable: the file cannot be written.
         """
-        if not self._in_memory:
+        if self._in_memory:
+            return
+        try:
             await (await self._open_writer()).run(claim, self._path, adopt_copy)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(
+                f"the database {self._path} cannot be written: {_first_line(error)}"
+            ) from error
 
     async def check_files(self) -> None:
         """Looks whether the files are still there; if not, saves what still can be saved."""
@@ -167,6 +176,8 @@ class Database:
                 self.revisions = await writer.run(_migrate, self._path)
         except (SQLAlchemyError, sqlite3.Error) as error:
             message = f"the database {self._path} cannot be opened: {_first_line(error)}"
+            if _result_code(error) == sqlite3.SQLITE_CORRUPT:
+                raise _beyond_repair(self._path, error) from error
             if _result_code(error) in _UNUSABLE:
                 raise StoreUnusable(message) from error
             if is_unavailable(error):
@@ -222,6 +233,10 @@ class Database:
                     if not self._in_memory:
                         self._idle_readers.append(reader)
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise StoreUnavailable(
+                    f"the database is damaged: {_first_line(error)}. Its operator should {DAMAGE_REMEDY}"
+                ) from error
             if is_unavailable(error):
                 raise StoreUnavailable(f"the database cannot be read now: {_first_line(error)}") from error
             raise
@@ -265,7 +280,7 @@ def is_unavailable(error: Exception) -> bool:
     return code is not None and code not in _STATEMENT_ERRORS
 
 
-def _result_code(error: Exception) -> int | None:
+def _result_code(error: BaseException) -> int | None:
     cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
@@ -274,7 +289,15 @@ def _result_code(error: Exception) -> int | None:
     return sqlite3.SQLITE_CANTOPEN if isinstance(cause, sqlite3.OperationalError) else None
 
 
-def _first_line(error: Exception) -> str:
+def _beyond_repair(path: str, error: BaseException) -> StoreUnusable:
+    """The error for a file of which not even what each start needs can be read."""
+    return StoreUnusable(
+        f"the database {path} cannot be opened: {_first_line(error)}. Restore it from a backup, or save what can"
+        " be read with the .recover command of the sqlite3 shell"
+    )
+
+
+def _first_line(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 

@@ -22,6 +22,10 @@ Value = TypeVar("Value")
 DECODE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 #: How much of an error's text is kept: it may quote the row.
 _ERROR_LENGTH = 300
+#: What to do about a torn page. SQLite cannot rebuild an index with one.
+DAMAGE_REMEDY = (
+    "stop the daemon, save the waits with `waitd export --offline`, and import them into a new database"
+)
 
 
 class UnreadableRows:

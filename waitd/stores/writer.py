@@ -56,7 +56,7 @@ from waitd.stores.operations.commands import (
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 from waitd.stores.queries.waits import rows_by_id
 from waitd.stores.reads import StoreReads
-from waitd.stores.unreadable import is_damage
+from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
 #: command is a group of its own.
@@ -101,7 +101,7 @@ class Writer(StoreReads, CommandExecutor):
     """Executes commands. Of the writes it offers `insert`, with which the way of a wait begins.
 
     Attributes:
-        failing: whether the last write failed.
+        failure: why the last write failed; "" if it did not.
         finished_seq: the number of the last event on disk.
         listeners: what is called about every change, in this order.
     """
@@ -109,7 +109,7 @@ class Writer(StoreReads, CommandExecutor):
     def __init__(self, database: Database, rules: StoreRules, listeners: Sequence[StoreListener]) -> None:
         """Starts to write, on the running loop."""
         super().__init__(database)
-        self.failing = False
+        self.failure = ""
         self.finished_seq = database.finished_seq
         self.listeners = listeners
         self._rules = rules
@@ -164,14 +164,15 @@ class Writer(StoreReads, CommandExecutor):
             group.append(self._queue.popleft())
         return group
 
-    async def _commit(self, group: list[Command[Any]]) -> None:
+    async def _commit(self, group: list[Command[Any]], *, part: bool = False) -> None:
+        """Writes a group, or `part` of one that cannot be written as a whole."""
         try:
             transaction = await self._write(group)
         except Exception as error:  # noqa: BLE001 - no failure of a group may end the writer
             await self._on_failure(group, error)
             return
-        if self.failing:
-            self.failing = False
+        if self.failure and not part:
+            self.failure = ""
             log.info("store_writable_again")
         self.finished_seq = transaction.finished_seq
         await self._notify(transaction)
@@ -203,26 +204,29 @@ class Writer(StoreReads, CommandExecutor):
     async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
         damaged = is_damage(error)
         if isinstance(error, StoreUnavailable):  # the files were lost, which is logged
-            self.failing = True
+            self.failure = str(error)
             for command in group:
                 _answer(command, error)
         elif isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
             self._refuse(group, error)
         elif len(group) > 1:  # one command is defective; each is written by itself
             for command in group:
-                await self._commit([command])
+                await self._commit([command], part=True)
         elif damaged:
             await self._on_damage(group[0], error)
+        elif isinstance(error, sqlite3.Error):  # e.g. a trigger that someone added
+            self._refuse(group, error)
         else:
             log.error("store_operation_failed", operation=type(group[0]).__name__, exc_info=error)
             _answer(group[0], error)
 
     def _refuse(self, group: Sequence[Command[Any]], error: Exception) -> None:
-        if not self.failing:
-            self.failing = True
-            log.error("store_not_writable", reason=str(error))
+        reason = f"{error}; {DAMAGE_REMEDY}" if is_damage(error) else str(error)
+        if not self.failure:
+            log.error("store_not_writable", reason=reason, operation=type(group[0]).__name__)
+        self.failure = reason
         for command in group:
-            _answer(command, StoreUnavailable(f"the database cannot be written now: {error}"))
+            _answer(command, StoreUnavailable(f"the database cannot be written now: {reason}"))
 
     async def _on_damage(self, command: Command[Any], error: Exception) -> None:
         """Sets aside the row that a command cannot write, so that no one retries it for ever."""
@@ -231,7 +235,7 @@ class Writer(StoreReads, CommandExecutor):
             case SaveProgress(progress=rows) if len(rows) > 1:
                 parts = [SaveProgress([row]) for row in rows]
                 for part in parts:
-                    await self._commit([part])
+                    await self._commit([part], part=True)
                 await asyncio.gather(*(part.future for part in parts), return_exceptions=True)
             case SaveProgress(progress=[(wait_id, _)]):
                 await self._set_aside_if_damaged(wait_id, error)
@@ -260,7 +264,7 @@ class Writer(StoreReads, CommandExecutor):
                 "page_damaged",
                 error=str(error),
                 consequence="waits whose rows are beside it cannot end",
-                remedy="stop the daemon, run `waitd export --offline`, and import into a new database",
+                remedy=DAMAGE_REMEDY,
             )
         return not rows
 

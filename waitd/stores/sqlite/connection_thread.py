@@ -6,17 +6,26 @@ fetched.
 """
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
+
+import structlog
+
+from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 _Statement = tuple[str, Sequence[Any]]
 _Call = tuple[asyncio.Future[Any], Callable[[], Any]]
+#: A table in a SELECT, with its alias; no function.
+_TABLE = re.compile(r"\b(FROM [a-z_]+\b(?!\()(?: AS [a-z_0-9]+)?)(?: INDEXED BY [a-z_]+)?")
 
 
 class ConnectionThread:
@@ -31,6 +40,8 @@ class ConnectionThread:
         self._thread = threading.Thread(target=self._work, name="sqlite", daemon=True)
         self._connection: sqlite3.Connection | None = None
         self._deferred: list[_Statement] = []
+        #: Tables that cannot be read as a whole, so that it is not tried for each of their rows.
+        self._torn_tables: set[str] = set()
 
     @classmethod
     async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
@@ -55,7 +66,7 @@ class ConnectionThread:
             sqlite3.Error: from the first statement that fails; those after it have not run.
         """
         statements, self._deferred = [*self._deferred, (sql, values)], []
-        return await self.run(execute, statements)
+        return await self.run(execute, statements, self._torn_tables)
 
     def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Calls `function(connection, *args)` in the thread.
@@ -104,17 +115,45 @@ class ConnectionThread:
                 self._loop.call_soon_threadsafe(_answer, future, answer)
 
 
-def execute(connection: sqlite3.Connection, statements: Sequence[_Statement]) -> list[tuple[Any, ...]]:
+def execute(
+    connection: sqlite3.Connection, statements: Sequence[_Statement], torn_tables: set[str]
+) -> list[tuple[Any, ...]]:
     """Runs statements in order; returns the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
     for sql, values in statements:
         try:
             rows = connection.execute(sql, values).fetchall()
-        except sqlite3.OperationalError as error:
-            if "decode to UTF-8" not in str(error) or not sql.startswith("SELECT"):
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error) or not sql.startswith("SELECT"):
                 raise
-            rows = _read_damaged(connection, sql, values)
+            if "decode to UTF-8" in str(error):
+                rows = _read_damaged(connection, sql, values)
+            elif (table := _TABLE.search(sql)) is None or table[1] in torn_tables or " JOIN " in sql:
+                raise  # a join without an index would take minutes
+            else:
+                torn_tables.add(table[1])
+                rows = _read_without_index(connection, sql, values)
+                torn_tables.discard(table[1])
     return rows
+
+
+def _read_without_index(
+    connection: sqlite3.Connection, sql: str, values: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Reads the whole table: the torn page may be one of an index, which has only copies."""
+    rows = connection.execute(_TABLE.sub(r"\1 NOT INDEXED", sql), values).fetchall()
+    _report_damaged_index()
+    return rows
+
+
+@cache
+def _report_damaged_index() -> None:
+    """Logs it once a process: each later read meets it again."""
+    log.error(
+        "index_damaged",
+        consequence="whole tables are read instead, which is slow, and some waits cannot end",
+        remedy=DAMAGE_REMEDY,
+    )
 
 
 def _read_damaged(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
