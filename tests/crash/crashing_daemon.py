@@ -49,14 +49,14 @@ def before_commit_of(operation: Callable[..., Any]) -> None:
         await operation(transaction, commands)
         armed[0] = True
 
-    def execute(driver: Any, calls: Any) -> Any:
+    def execute(driver: Any, calls: Any, torn_tables: Any) -> Any:
         *statements, last = calls
         if armed[0] and last[0] == "COMMIT":
             armed[0] = False
-            run(driver, statements)
+            run(driver, statements, torn_tables)
             count_down()
-            return run(driver, [last])
-        return run(driver, calls)
+            return run(driver, [last], torn_tables)
+        return run(driver, calls, torn_tables)
 
     writer._ORDER = tuple((kind, arm if each is operation else each) for kind, each in writer._ORDER)
     connection_thread.execute = execute  # type: ignore[assignment]  # the point of the crash

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_values import WEBHOOK, WallClock, add, all_waiting, due, ended, ending, new_wait, opened
@@ -138,13 +140,14 @@ async def test_a_table_of_which_nothing_can_be_read_is_scanned_once_and_not_for_
     async with opened(database) as store:
         await add(store, *(new_wait() for _ in range(50)))
     tear(database, root_page(database, "waits"))
-    scans = []
+    scans: list[str] = []
     read_without_index = connection_thread._read_without_index
-    monkeypatch.setattr(
-        connection_thread,
-        "_read_without_index",
-        lambda *args: scans.append(args) or read_without_index(*args),
-    )
+
+    def counted(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        scans.append(sql)
+        return read_without_index(connection, sql, values)
+
+    monkeypatch.setattr(connection_thread, "_read_without_index", counted)
     async with opened(database) as store:
         assert not await store.find(WaitFilter())
         assert len(await store.find_unreadable(WaitFilter(limit=1000))) == 50
