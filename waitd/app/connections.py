@@ -92,7 +92,7 @@ async def open_connections(
     Raises:
         WaitdError: a resolver cannot be set up with these settings.
     """
-    keys = _EnvironmentKeys()
+    keys = _EnvironmentKeys(egress)
     async with AsyncExitStack() as stack:
         tokens = await stack.enter_async_context(TokenEndpointClient(egress, instruments=instruments))
         authorizer = Authorizer(tokens, keys, now=SystemClock.monotonic)
@@ -118,6 +118,9 @@ class _EnvironmentKeys:
     The library takes half a second to load, so it is loaded at the first use.
     """
 
+    def __init__(self, egress: EgressGuard) -> None:
+        self._egress = egress
+
     async def get(self, source: AwsKeySource) -> AwsKeys:
         """See `AwsKeyProvider`."""
         return await self._credentials.get(source)
@@ -134,7 +137,7 @@ class _EnvironmentKeys:
             raise ValueError(
                 "AWS keys from the environment and from roles need a library that is not installed: pip install 'waitd[s3]'"
             ) from None
-        return AwsCredentials(now=SystemClock.monotonic)
+        return AwsCredentials(now=SystemClock.monotonic, egress=self._egress)
 
 
 async def _environment(*_: object) -> Resolver | None:

@@ -71,7 +71,7 @@ class EgressGuard:
         """
         self.proxies = proxies
         self.proxy_secrets = tuple(proxy_secrets(proxies))
-        self._tls = tls or TlsContexts()
+        self.tls = tls or TlsContexts()
         self.idle = idle or IdleConnections()
         self._policy = policy or EgressPolicy()
         self._resolver = resolver
@@ -139,7 +139,7 @@ class EgressGuard:
             return keep_alive(within_descriptors(socket.socket(family, kind, protocol), highest))
 
         return Connector(
-            self._tls,
+            self.tls,
             max_idle=self.idle.max_connections // _SESSIONS_PART,
             socket_factory=make_socket,
             resolver=self._resolver() if self._resolver else self._own_resolver,

@@ -45,6 +45,11 @@ class TlsContexts:
         self._minimum_version = _VERSIONS[minimum_version]
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
+    @property
+    def ca_file(self) -> str | None:
+        """The authorities for a library that takes no context; None: they are in no file."""
+        return self._ca_file or ssl.get_default_verify_paths().cafile
+
     def get(self, *, verify: bool) -> ssl.SSLContext:
         """Returns the context of connections without certificates; loads it at its first use."""
         context = self._contexts.get(verify)

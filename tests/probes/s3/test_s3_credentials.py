@@ -1,6 +1,5 @@
 """Credentials with a server that checks signatures and permissions, and from other sources."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +8,20 @@ from typing import Any
 import moto.settings
 import pytest
 from certificates import Authority
+from forward_proxy import small_proxy
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
 from raw_server import ScriptedConnections, Transport, answer
 from s3_pokes import aws, payload_of, poke, poke_key, s3_client
-from stream_server import stream_server
+from stream_server import answering, stream_server
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AssumedRole, AwsKeySource, parse_aws_connection
 from waitd.core.connections.connection import Connection
+from waitd.core.connections.proxies import parse_proxies
+from waitd.core.errors import ConnectionUnavailable
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
+from waitd.outgoing import EgressGuard, TlsContexts
 from waitd.probes.access.aws import AccountRef, AwsEndpoints
 from waitd.probes.access.aws_credentials import CACHE_SECONDS, REFRESH_INTERVAL, AwsCredentials
 from waitd.probes.s3.key import S3KeyProbe
@@ -161,9 +164,10 @@ async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
     assert isinstance(await poke_key(account, bucket_name=bucket, bucket_key="a"), Success)
 
 
-async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    authority.issue()
+STS_KEYS = AwsKeys("ASIA", "s", "t")
+
+
+def sts_answer() -> bytes:
     keys = "".join(
         f"<{name}>{value}</{name}>"
         for name, value in [
@@ -174,13 +178,40 @@ async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) 
         ]
     )
     body = f"<R><AssumeRoleResult><Credentials>{keys}</Credentials></AssumeRoleResult></R>".encode()
+    return answer(200, body, "Content-Type: text/xml")
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer(200, body, "Content-Type: text/xml", "Connection: close"))
-        writer.close()
 
-    async with stream_server(serve, tls=authority.demanding_context()) as port:
+async def test_sts_is_verified_by_the_store_of_the_settings_and_reached_by_its_proxies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def look_up(port: int, egress: EgressGuard) -> AwsKeys:
+        role = AssumedRole("arn:aws:iam::1:role/reader", (), f"https://127.0.0.1:{port}")
+        source = AwsKeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
+        return await AwsCredentials(now=lambda: 0.0, egress=egress).get(source)
+
+    async with stream_server(answering(sts_answer()), tls=authority.server_context()) as port:
+        assert await look_up(port, EgressGuard()) == STS_KEYS
+        with pytest.raises(ConnectionUnavailable, match="SSLError"):
+            await look_up(port, EgressGuard(tls=TlsContexts("certifi")))
+        async with small_proxy() as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            assert await look_up(port, EgressGuard()) == STS_KEYS
+            assert not proxy.heads, "with trust_env false, the environment's proxies are not used"
+            environment = parse_proxies({"https": proxy.url})
+            assert await look_up(port, EgressGuard(proxies=environment)) == STS_KEYS
+            assert len(proxy.heads) == 1
+
+
+async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    async with stream_server(answering(sts_answer()), tls=authority.demanding_context()) as port:
         extra = {
             "role_arn": "arn:aws:iam::123456789012:role/reader",
             "region_name": "eu-west-1",
@@ -190,7 +221,7 @@ async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) 
         }
         source = parse_aws_connection(Connection("a", "aws", login="AKIA", password="s", extra=extra)).keys
         assert source is not None
-        assert await AwsCredentials(now=lambda: 0.0).get(source) == AwsKeys("ASIA", "s", "t")
+        assert await AwsCredentials(now=lambda: 0.0).get(source) == STS_KEYS
 
 
 async def test_the_message_says_why_a_role_cannot_be_assumed(s3: S3Server) -> None:

@@ -14,6 +14,7 @@ from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 from waitd.core.errors import UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Verdict
+from waitd.outgoing import EgressGuard
 from waitd.outgoing.tls import client_tls
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults, variant_endpoint
@@ -91,6 +92,7 @@ class AwsEndpoints:
         service: str = "s3",
         environment_id: str = "S3",
         credentials: AwsCredentials | None = None,
+        egress: EgressGuard | None = None,
     ) -> None:
         """Creates a resolver.
 
@@ -99,10 +101,11 @@ class AwsEndpoints:
             now: a monotonic clock, in seconds.
             service: boto3's name of the service.
             environment_id: its name in the environment variable `AWS_ENDPOINT_URL_<ID>`.
-            credentials: may be shared by services.
+            credentials: may be shared by services; or else
+            egress: for credentials of its own.
         """
         self._connections = connections
-        self._credentials = credentials or AwsCredentials(now=now)
+        self._credentials = credentials or AwsCredentials(now=now, egress=egress)
         self._now = now
         self._service = service
         self._environment_id = environment_id

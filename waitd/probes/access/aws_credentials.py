@@ -19,6 +19,7 @@ from waitd.core.connections.aws import AwsKeySource, botocore_tls
 from waitd.core.connections.proxies import Proxies
 from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable
+from waitd.outgoing import EgressGuard
 
 #: Seconds for which keys are used before botocore is asked for them again.
 CACHE_SECONDS = 60.0
@@ -40,10 +41,17 @@ class _CachedKeys(NamedTuple):
 
 
 class AwsCredentials:
-    """Looks up and caches the keys of key sources. `now` is a monotonic clock in seconds."""
+    """Looks up and caches the keys of key sources."""
 
-    def __init__(self, *, now: Callable[[], float]) -> None:
+    def __init__(self, *, now: Callable[[], float], egress: EgressGuard | None = None) -> None:
+        """Creates an empty cache.
+
+        Args:
+            now: a monotonic clock in seconds.
+            egress: has the proxies of the environment and the authorities to trust.
+        """
         self._now = now
+        self._egress = egress or EgressGuard()
         self._cache: BoundedDict[AwsKeySource, _CachedKeys] = BoundedDict(_MAX_SOURCES)
         self._lock = asyncio.Lock()
 
@@ -75,7 +83,7 @@ class AwsCredentials:
 
     async def _look_up(self, source: AwsKeySource, cached: _CachedKeys | None) -> AwsKeys:
         credentials, keys = await to_thread.run_sync(
-            _freeze_credentials, source, cached.credentials if cached else None
+            _freeze_credentials, source, cached.credentials if cached else None, self._egress
         )
         now = self._now()
         self._cache[source] = _CachedKeys(
@@ -154,7 +162,9 @@ def _variant_endpoint(service: str, region: str, fips: bool, dual_stack: bool) -
     return str(client.meta.endpoint_url)
 
 
-def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:
+def _freeze_credentials(
+    source: AwsKeySource, credentials: Any | None, egress: EgressGuard
+) -> tuple[Any, AwsKeys]:
     """Returns botocore's credentials of a source, created if None, and their present keys."""
     from botocore.exceptions import (  # noqa: PLC0415
         BotoCoreError,
@@ -166,7 +176,7 @@ def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[
     )
 
     try:
-        credentials = credentials or _credentials(source)
+        credentials = credentials or _credentials(source, egress)
         frozen = credentials.get_frozen_credentials()
     except (ConnectionError, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError) as error:
         raise ConnectionUnavailable(type(error).__name__) from None
@@ -178,15 +188,15 @@ def _freeze_credentials(source: AwsKeySource, credentials: Any | None) -> tuple[
     return credentials, AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)
 
 
-def _proxies(own: Proxies) -> dict[str, str] | None:
+def _proxies(own: Proxies, environment: Proxies) -> dict[str, str] | None:
     """The proxies of a connection as botocore takes them; None: botocore reads the environment."""
     urls = dict(own.urls)
     by_scheme = {scheme: urls.get(scheme, urls.get("all")) for scheme in ("http", "https")}
     proxies = {scheme: url for scheme, url in by_scheme.items() if url}
-    return proxies if proxies or not own.trust_env else None
+    return proxies if proxies or not (own.trust_env and environment.urls) else None
 
 
-def _credentials(source: AwsKeySource) -> Any:
+def _credentials(source: AwsKeySource, egress: EgressGuard) -> Any:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.credentials import (  # noqa: PLC0415
         AssumeRoleCredentialFetcher,
@@ -201,9 +211,12 @@ def _credentials(source: AwsKeySource) -> Any:
             retries={"total_max_attempts": 1},
             connect_timeout=5,
             read_timeout=5,
-            proxies=_proxies(source.proxies),
+            tcp_keepalive=True,
+            proxies=_proxies(source.proxies, egress.proxies),
         )
     )
+    if session.get_config_variable("ca_bundle") is None:  # none in the environment or the profile
+        session.set_config_variable("ca_bundle", egress.tls.ca_file)
     static, role = source.static, source.role
     credentials = (
         Credentials(static.access_key_id, static.secret_access_key, static.session_token)

@@ -95,7 +95,7 @@ class AwsWaiterProbe(Probe):
         self._connections = connections
         self._http = HttpClient(egress=egress)
         self._models = AwsModels(CapacityLimiter(WORKERS))
-        self._credentials = AwsCredentials(now=monotonic)
+        self._credentials = AwsCredentials(now=monotonic, egress=egress)
         self._endpoints: dict[str, AwsEndpoints] = {}
         self._origins: dict[tuple[str, object], str] = {}
         self._now = now

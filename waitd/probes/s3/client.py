@@ -92,7 +92,7 @@ class S3Client:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
-        self.endpoints = AwsEndpoints(connections, now=monotonic)
+        self.endpoints = AwsEndpoints(connections, now=monotonic, egress=egress)
         self.now = now
         #: Bounds the worker processes of all kinds of S3.
         self.workers = CapacityLimiter(WORKERS)
