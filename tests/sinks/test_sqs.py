@@ -89,7 +89,7 @@ async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(sqs: Sin
             DeliveryFailed("SQS does not accept the connection's credentials"),
         ),
         (500, "planted <code>", "planted", DeliveryFailed("SQS refused it: no error code")),
-        (503, "ServiceUnavailable", "planted", DeliveryFailed("SQS refused it: ServiceUnavailable")),
+        (503, "ServiceUnavailable", "planted", DeliveryFailed("SQS refused it: ServiceUnavailable", 2.5)),
         (400, "AKIA", "", DeliveryFailed("SQS refused it: ***")),
         (400, "planted", "", DeliveryFailed("SQS refused it: ***")),
     ],
@@ -98,7 +98,11 @@ async def test_errors_that_moto_does_not_produce(
     status: int, code: str, message: str, expected: object
 ) -> None:
     async def answer(_: web.Request) -> web.Response:
-        return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status=status)
+        return web.json_response(
+            {"__type": f"com.amazonaws.sqs#{code}", "message": message},
+            status=status,
+            headers={"Retry-After": "2.5"} if status == 503 else {},
+        )
 
     async with serving("POST", "/{path:.*}", answer) as url:
         extra = {

@@ -49,10 +49,12 @@ async def test_the_status_decides_the_receipt(
     assert len(receiver.requests) == 1
 
 
-@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+@pytest.mark.parametrize(
+    "status", ["429 Too Many Requests", "503 Service Unavailable", "401 Unauthorized", "403 Forbidden"]
+)
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("120", 120.0), (formatdate(1_000_120, usegmt=True), 120.0), (formatdate(999_000, usegmt=True), 0.0), ("soon", None), ("-5", None)],
+    [("120", 120.0), (formatdate(1_000_120, usegmt=True), 120.0), (formatdate(999_000, usegmt=True), 0.0), ("soon", None), ("-5", None), ("2.5", 2.5)],
 )  # fmt: skip
 async def test_retry_after_is_parsed_in_both_formats(
     connections: FakeConnections, receiver: Receiver, status: str, value: str, seconds: float | None

@@ -249,7 +249,7 @@ class JobCancels(StoreListener):
             case SubmitUnavailable() | SubmitUncertain() | SubmitConflict():
                 if not isinstance(answer, SubmitConflict):
                     self._check_own(plan, answer.reason, answer.message)
-                return retry_cancel(before, answer.message, self._clock.now())
+                return retry_cancel(before, answer.message, self._clock.now(), answer.retry_after)
         return JobCancel(CancelState.UNKNOWN, before.attempts, submitted.last_error)
 
     def _report(self, wait: StoredWait, after: JobCancel) -> None:

@@ -207,9 +207,10 @@ class WebhookSink:
         try:
             endpoint = await self._resolve(target)
             receipt = await self._post(endpoint, item)
-            if receipt in {_UNAUTHORIZED, _FORBIDDEN} and endpoint.authorization is not None:
+            unauthorized = isinstance(receipt, DeliveryFailed) and receipt.error == _UNAUTHORIZED
+            if (unauthorized or receipt == _FORBIDDEN) and endpoint.authorization is not None:
                 fresh = await self._resolve(target, refused=endpoint.authorization)
-                if receipt == _UNAUTHORIZED or fresh.authorization is not endpoint.authorization:
+                if unauthorized or fresh.authorization is not endpoint.authorization:
                     receipt = await self._post(fresh, item)
         except (aiohttp.ClientError, OSError) as error:
             return receipt_unless_own(error, DeliveryFailed(describe_error(error, "the receiver")))
@@ -289,8 +290,6 @@ class WebhookSink:
             return Delivered()
         if status == 410:
             return DeliveryRejected("the receiver answered 410 Gone")
-        if status == 401:
-            return _UNAUTHORIZED
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
         return DeliveryFailed(f"the receiver answered {status}{hint}", retry_after)
@@ -313,6 +312,6 @@ def _address_problems(parameters: WebhookParams) -> list[Problem]:
     return []
 
 
-#: The attempt is repeated once with refreshed credentials.
-_UNAUTHORIZED = DeliveryFailed("the receiver answered 401")
+#: These attempts are repeated once with refreshed credentials; not a 403 with Retry-After.
+_UNAUTHORIZED = "the receiver answered 401"
 _FORBIDDEN = DeliveryFailed("the receiver answered 403")

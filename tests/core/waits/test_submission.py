@@ -73,6 +73,26 @@ CALLED_ONCE, CALLED_TWICE = Submission(attempts=1), Submission(attempts=2)
         ),
         pytest.param(
             PENDING_SUBMISSION,
+            SubmitAccepted(42, retry_after=9.0),
+            IDEMPOTENT,
+            SubmissionUpdate(
+                Submission(SubmitState.SUBMITTED, 42, attempts=1),
+                Pending("submitted", "The job was submitted.", retry_after=9.0),
+            ),
+            id="accepted, with a pause before the first poke",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitConflict("a sync is running", 9.0),
+            SubmitRules(on_conflict="wait"),
+            SubmissionUpdate(
+                CALLED_ONCE._replace(last_error="a sync is running"),
+                Pending("submit_conflict", "Not submitted yet: a sync is running", retry_after=9.0),
+            ),
+            id="in conflict, with a pause before the next call",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
             SubmitAccepted({"job_id": 1}, adopted=True),
             IDEMPOTENT,
             SubmissionUpdate(

@@ -8,6 +8,7 @@ import pytest
 from job_api import CHUNKED, DONE, HUGE, IS_DONE
 from raw_server import CLOSE, ENDLESS, HANG, RESET, Script, Transport, answer, poke, probe, raw_server
 
+from waitd.core.http.headers import LONGEST_RETRY_AFTER
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 
 pytestmark = pytest.mark.usefixtures("every_transport")
@@ -32,6 +33,13 @@ class Case(NamedTuple):
     retry_after: float | None = None
     silenceable: bool = False
 
+
+#: How servers write `Retry-After`, and how many seconds they mean.
+RETRY_AFTERS: dict[str, float | None] = {
+    "3.0": 3.0, "0": 0.0, " 8 ": 8.0, "007": 7.0, "1.": 1.0, "-5": None, "soon": None, "": None, "1e3": None, "NaN": None, "Infinity": None,
+    "9" * 400: LONGEST_RETRY_AFTER, "9" * 14 + ".5": LONGEST_RETRY_AFTER, "Thu, 01 Jan 1970 00:01:40 GMT": 100.0,
+    "Thursday, 01-Jan-70 00:01:40 GMT": 100.0, "Thu, 99 Jan 1970 00:01:40 GMT": None, "\u0663": None,
+}  # fmt: skip
 
 CASES = [
     # row 1: no complete answer
@@ -118,7 +126,18 @@ CASES = [
     Case("a 403 with the older RateLimit", [answer(403, b"", "RateLimit: limit=10, remaining=0, reset=5")], Unreachable, "http_403", retry_after=5.0),
     Case("a 403 within its rate limit", [answer(403, b"", "X-RateLimit-Remaining: 10", 'RateLimit: "a";r=10;t=30')], Failure, "http_403", silenceable=True),
     Case("a 429 with its rate limit", [answer(429, b"", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 8")], Unreachable, "http_429", retry_after=8.0),
-    Case("a malformed Retry-After", [answer(503, b"", "Retry-After: soon")], Unreachable, "http_503"),
+    *(Case(f"Retry-After {text!r}", [answer(503, b"", f"Retry-After: {text}")], Unreachable, "http_503", retry_after=pause) for text, pause in RETRY_AFTERS.items()),
+    # a pause that any other answer asks for
+    *(Case(f"{text!r} on a 202", [answer(202, b"{}", f"retry-after: {text}")], Pending, "http_202", {"success_when": "status == 200"}, retry_after=pause) for text, pause in RETRY_AFTERS.items()),
+    Case("a date on a 200", [answer(200, b"{}", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT", "Date: Fri, 31 Dec 1999 23:59:00 GMT")], Pending, "http_200", IS_DONE, retry_after=59.0),
+    Case("a pause on a 404", [answer(404, b"", "Retry-After: 9")], Pending, "http_404", retry_after=9.0),
+    Case("a pause on a large answer", [answer(200, BIG.replace(b"done", b"busy"), "Retry-After: 9")], Pending, "http_200", IS_DONE, retry_after=9.0),
+    Case("a pause on an answer that is too large", [CHUNKED.replace(b"\r\n\r\n", b"\r\nRetry-After: 9\r\n\r\n"), ENDLESS], Unreachable, "too_large", IS_DONE, retry_after=9.0),
+    Case("a pause on a success", [answer(200, b"1", "Retry-After: 9")], Success, "success", payload=1),
+    Case("a pause on a redirect loop", [answer(302, b"", "Location: /again", "Retry-After: 9")], Unreachable, "redirect_loop", retry_after=9.0),
+    Case("a pause on a redirect to nowhere", [answer(302, b"", "Location: http://[", "Retry-After: 9")], Unreachable, "http_302", retry_after=9.0),
+    *(Case(f"a pause on a {status}", [answer(status, b"", "Retry-After: 9")], Unreachable, f"http_{status}", retry_after=9.0) for status in (304, 400, 409, 413, 423)),
+    Case("a pause on a 401", [answer(401, b"", "Retry-After: 9")], Failure, "http_401", silenceable=True),
     # rows 5 and 7, without a connection
     Case("401", [answer(401)], Failure, "http_401", message="HTTP 401 Unauthorized", silenceable=True),
     Case("a redirect to another origin", [answer(302, b"", "Location: http://login.example/?next=secret")], Failure, "redirected_elsewhere", message="http://login.example", silenceable=True),

@@ -57,6 +57,16 @@ async def test_a_304_repeats_the_pending_verdict_and_a_changed_answer_is_evaluat
     assert requested_etags(server) == ["", TAG, TAG, TAG, TAG, ""]
 
 
+async def test_each_304_says_itself_when_to_ask_again() -> None:
+    pause = UNCHANGED.replace(b"\r\n\r\n", b"\r\nRetry-After: 7.5\r\n\r\n")
+    async with (
+        raw_server(lambda _, number: [(RUNNING, pause, UNCHANGED)[number - 1]]) as server,
+        probe() as http,
+    ):
+        pauses = [getattr((await poke_job(http, server))[0], "retry_after", -1) for _ in range(3)]
+    assert pauses == [None, 7.5, None]
+
+
 @pytest.mark.parametrize(
     ("response", "wait"),
     [

@@ -145,10 +145,14 @@ async def test_a_placeholder_replaces_the_header_of_the_key(
         (response(400), SubmitRejected("HTTP 400 Bad Request")),
         (response(401), SubmitRejected("HTTP 401 Unauthorized")),
         (response(403), SubmitRejected("HTTP 403 Forbidden")),
+        (response(403, None, Retry_After="2.5"), SubmitUnavailable("http_403", "HTTP 403 Forbidden", 2.5)),
+        (response(413, None, Retry_After="2"), SubmitUnavailable("http_413", "HTTP 413 Request Entity Too Large", 2.0)),
         (response(422), SubmitRejected("HTTP 422 Unprocessable Entity")),
         (response(307, None, Location="/x"), SubmitRejected("HTTP 307 Temporary Redirect; redirects are not followed")),
         (response(409), SubmitConflict("a job is running already (HTTP 409 Conflict)")),
+        (response(409, None, Retry_After="4"), SubmitConflict("a job is running already (HTTP 409 Conflict)", 4.0)),
         (response(200, {"job": {"id": "a-b"}}), SubmitAccepted("a-b")),
+        (response(202, {"job": {"id": 8}}, Retry_After="30"), SubmitAccepted(8, retry_after=30.0)),
     ],
 )  # fmt: skip
 async def test_the_meaning_of_an_answer_to_a_submit(

@@ -36,6 +36,13 @@ async def test_a_refused_token_is_replaced_once(setup: AirflowSetup, status: int
     assert setup.airflow.logins == 2
 
 
+async def test_a_403_that_is_a_rate_limit_is_retried(setup: AirflowSetup) -> None:
+    limited = problem(403, "slow down")
+    limited.headers["Retry-After"] = "2.5"
+    setup.airflow.fail["GET", f"/{TASK}/-1"] = limited
+    assert await setup.deliver() == DeliveryFailed(ANY_TEXT, 2.5)
+
+
 async def test_wrong_credentials_are_retried(setup: AirflowSetup) -> None:
     setup.resolver.by_id["airflow"] = Connection(
         "airflow", "airflow", host=setup.airflow.url, password="static"

@@ -85,7 +85,7 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
         return CredentialsRefused(_TOKEN_EXPIRED)
     if code in _SKEWED:
         return Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
-    if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
+    if code in _BUSY or _asks_again(status, error.retry_after):
         return Unreachable(f"http_{status}", _message(status, code), error.retry_after)
     if code in _UNKNOWN_KEY:
         return _refused("invalid_access_key_id", "AWS does not know the access key or the session token.")
@@ -107,7 +107,7 @@ def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | Credentials
         return CredentialsRefused(_TOKEN_EXPIRED)
     if code == "RequestTimeTooSkewed":
         return Unreachable("clock_skew", "The clock of S3 and the clock of this host differ too much.")
-    if code in _S3_BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
+    if code in _S3_BUSY or _asks_again(status, retry_after):
         return Unreachable(f"http_{status}", _message(status, code), retry_after)
     if code in _S3_REFUSALS:
         return _refused(*_S3_REFUSALS[code])
@@ -118,6 +118,12 @@ def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | Credentials
     if 400 <= status <= 499:
         return Failure(f"http_{status}", _message(status, code), silenceable=True)
     return Unreachable(f"http_{status}", _message(status, code), retry_after)
+
+
+def _asks_again(status: int, retry_after: float | None) -> bool:
+    if 400 <= status <= 499:
+        return status in RETRYABLE_STATUSES or (status != 401 and retry_after is not None)
+    return 500 <= status <= 599
 
 
 def _refused(reason: str, message: str) -> CredentialsRefused:

@@ -6,11 +6,11 @@ Row 1 of the table, a poke without a complete response, is decided by the HTTP c
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
@@ -20,6 +20,7 @@ RETRYABLE_STATUSES = frozenset({408, 425, 429})
 _REFUSED_KEY = re.compile(
     rb'"[^"]*(?:ExpiredToken|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
 )
+_V = TypeVar("_V")
 #: The reason of an outcome whose payload was over its size limit or was not JSON.
 RESULT_OMITTED = "result_omitted"
 
@@ -122,10 +123,20 @@ def http_verdict(  # noqa: PLR0911 - one return per row of the table
     if facts.redirect_loop:
         return REDIRECT_LOOP
     if 300 <= status <= 399:
-        return _retryable(status, None)
+        return _retryable(status, facts.retry_after)
     if 400 <= status <= 499:
         return _client_error(status, facts.retry_after, evaluation.message)
     return _pending(status, evaluation.message, evaluation.note)
+
+
+def with_retry_after(verdict: _V, retry_after: float | None) -> _V:
+    """Adds the pause that an answer asks for to what was made of it, if that leads to another poke.
+
+    `http_verdict` leaves it out where it decides "not yet": these verdicts are shared.
+    """
+    if retry_after is None or not isinstance(verdict, Pending | Unreachable):
+        return verdict
+    return replace(verdict, retry_after=retry_after)
 
 
 def status_phrase(status: int) -> str:
@@ -163,7 +174,7 @@ def _retryable(status: int, retry_after: float | None) -> Unreachable:
 def _client_error(
     status: int, retry_after: float | None, message: str | None
 ) -> Verdict | CredentialsRefused:
-    if status == 403 and retry_after is not None:  # a rate limit
+    if status != 401 and retry_after is not None:  # it asks for another request, such as a rate limit
         return _retryable(status, retry_after)
     return _unauthorized(status, message) if status in {401, 403} else _refused(status, message)
 

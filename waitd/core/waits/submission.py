@@ -82,6 +82,7 @@ class SubmitAccepted:
 
     handle: JobHandle
     adopted: bool = False
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class SubmitConflict:
     """
 
     message: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,9 @@ def after_submit(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
             )
             if answer.adopted:
                 return SubmissionUpdate(done, Pending("adopted", "A running job was adopted."))
-            return SubmissionUpdate(done, Pending("submitted", "The job was submitted."))
+            return SubmissionUpdate(
+                done, Pending("submitted", "The job was submitted.", retry_after=answer.retry_after)
+            )
         case SubmitUnavailable():
             message = f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT]
             made = before if answer.reason == LOCAL_ERROR else after  # that call was never made
@@ -235,7 +239,10 @@ def _in_conflict(submission: Submission, answer: SubmitConflict, *, final: bool)
     if final:
         return _final(submission, SubmitState.FAILED, "submit_conflict", answer.message)
     message = f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT]
-    return SubmissionUpdate(_with_error(submission, answer.message), Pending("submit_conflict", message))
+    return SubmissionUpdate(
+        _with_error(submission, answer.message),
+        Pending("submit_conflict", message, retry_after=answer.retry_after),
+    )
 
 
 def _with_error(submission: Submission, message: str) -> Submission:

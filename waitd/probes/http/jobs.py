@@ -128,7 +128,7 @@ class HttpJobs:
             return await self._in_conflict(plan, answer, key)
         if 200 <= status < 300 or status == 303:
             return await self._accepted(plan.handle, plan.location, answer)
-        if status in RETRYABLE_STATUSES:
+        if status in RETRYABLE_STATUSES or _asks_again(answer):
             return SubmitUnavailable(f"http_{status}", status_phrase(status), answer.retry_after)
         if 500 <= status <= 599:
             return SubmitUncertain(f"http_{status}", status_phrase(status), answer.retry_after)
@@ -151,7 +151,8 @@ class HttpJobs:
                 "The job was submitted, but the answer does not name it: handle is null."
             )
         try:
-            return SubmitAccepted(_with_absolute_url(handle, location, answer.url))
+            handle = _with_absolute_url(handle, location, answer.url)
+            return SubmitAccepted(handle, retry_after=answer.retry_after)
         except ValueError as error:
             return SubmitWithoutHandle(f"The job was submitted, but its handle cannot be used: {error}.")
 
@@ -159,7 +160,7 @@ class HttpJobs:
         message = f"a job is running already ({await self._refusal_message(plan, answer)})"
         adopt = plan.adopt
         if plan.on_conflict != "adopt" or adopt is None:
-            return SubmitConflict(message)
+            return SubmitConflict(message, answer.retry_after)
         if adopt.params is not None:
             running = await self._call(self._kept, fill(adopt.params, key), plan.namespace, key)
             if isinstance(running, _CallFailed):
@@ -195,7 +196,7 @@ class HttpJobs:
         status = answer.response.status
         if 200 <= status < 300 or status in plan.cancel.gone:
             return JobCancelled()
-        if status in RETRYABLE_STATUSES or 500 <= status <= 599:
+        if status in RETRYABLE_STATUSES or 500 <= status <= 599 or _asks_again(answer):
             return CancelUnavailable(status_phrase(status), answer.retry_after)
         return CancelRejected(status_phrase(status))
 
@@ -240,7 +241,7 @@ class HttpJobs:
         if not isinstance(access, HttpAccess):
             return _CallFailed(access, sent=False)
         answer = await self._exchange(self._requests.build(target, access), target, key, sent)
-        if not refuses_credentials(answer.response.status, answer.response.content):
+        if _asks_again(answer) or not refuses_credentials(answer.response.status, answer.response.content):
             return answer
         sent.sent = sent.before = False  # the server refused it
         fresh = await self._accesses.get(conn_id, access.authorization)
@@ -283,6 +284,15 @@ class _Sent:
     def on_repeat(self) -> None:
         """The call met a closed connection, perhaps of a server that is no longer there."""
         self.before = True
+
+
+def _asks_again(answer: _JobAnswer) -> bool:
+    """Whether a refusal asks for another request later, such as a rate limit."""
+    return (
+        400 <= answer.response.status <= 499
+        and answer.response.status != 401
+        and answer.retry_after is not None
+    )
 
 
 def _never_connected(error: Exception) -> bool:

@@ -17,7 +17,7 @@ import structlog
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
-from waitd.core.http.answer import CredentialsRefused
+from waitd.core.http.answer import CredentialsRefused, with_retry_after
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.outgoing import EgressGuard
 from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable
@@ -213,7 +213,8 @@ class HttpPoke(TasklessPoke):
         """Evaluates an answer that decides at once, for each wait; None when that needs a task."""
         context, targets = self._context, self._targets
         if self._etag is not None and answer.facts.status == 304:
-            return [*context.etags.not_modified(targets, self._etag)]
+            unchanged = context.etags.not_modified(targets, self._etag)
+            return [with_retry_after(verdict, answer.facts.retry_after) for verdict in unchanged]
         if len(targets) > 1:
             return None
         result = context.evaluator.evaluate_now(answer, targets[0].conditions, answer.request.mask)
@@ -230,7 +231,8 @@ class HttpPoke(TasklessPoke):
             context.etags.store(self._targets, answer, results)
         elif answer.facts.status == 400 and access is not None:
             results = [_refused_by_aws(result, access) for result in results]
-        return results
+        pause = answer.facts.retry_after
+        return results if pause is None else [with_retry_after(result, pause) for result in results]
 
     def _failure(self, error: Exception) -> list[Unreachable]:
         """The verdicts of a poke that met an error."""

@@ -1,4 +1,4 @@
-"""Long-running operations: a 202 names in a header where to ask next, and `Retry-After` when.
+"""Long-running operations: a 202 names in a header where to ask next.
 
 The URL is stored as the wait's own state, so it survives a restart. Only URLs of the requested
 origin are followed, since the credentials belong to that origin.
@@ -7,11 +7,9 @@ origin are followed, since the credentials belong to that origin.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.masking import SecretMask
-from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.verdict import Pending
 from waitd.outgoing import EgressGuard
 from waitd.ports import HttpConnections, Pokeable
@@ -47,7 +45,7 @@ def operation_probe(
         pooled=pooled,
         now=now,
         requests=OperationRequests(now),
-        adjust_verdict=partial(_store_url, now),
+        adjust_verdict=_store_url,
     )
 
 
@@ -81,19 +79,14 @@ class OperationRequests(RequestBuilder):
         )
 
 
-def _store_url(
-    now: Callable[[], float], answer: HttpAnswer, verdict: Evaluation, mask: SecretMask | None
-) -> Evaluation:
-    """Stores the operation's URL with a pending verdict.
+def _store_url(answer: HttpAnswer, verdict: Evaluation, mask: SecretMask | None) -> Evaluation:
+    """Stores the operation's URL with a pending verdict; an `AdjustVerdict`.
 
-    With `now`, which gives Unix seconds, it is an `AdjustVerdict`. `mask` masks the connection's
-    credentials.
+    `mask` masks the connection's credentials.
     """
     if not isinstance(verdict, Pending):
         return verdict
     headers = answer.response.headers
-    retry_after = parse_retry_after(headers.get("Retry-After"), now(), headers.get("Date"))
-    verdict = replace(verdict, retry_after=retry_after)
     name = next((name for name in OPERATION_HEADERS if headers.get(name)), None)
     if name is None:
         return verdict

@@ -174,18 +174,18 @@ class HttpClient:
         redirects = received = 0
         cookies: ChainCookies | None = None
         while max_redirects is not None and response.status in REDIRECTS and "Location" in response.headers:
-            status = response.status
+            facts = facts_of(response, now)
             try:
                 url, origin = resolve_location(request.url, response.headers["Location"])
             except ValueError:
                 # no usable Location: as any other 3xx
-                return HttpAnswer(AnswerFacts(status), response, request)
+                return HttpAnswer(facts, response, request)
             if origin != parse_origin(request.url):
-                return HttpAnswer(AnswerFacts(status, redirect_origin=str(origin)), response, request)
+                return HttpAnswer(facts._replace(redirect_origin=str(origin)), response, request)
             if redirects == max_redirects:
-                return HttpAnswer(AnswerFacts(status, redirect_loop=True), response, request)
+                return HttpAnswer(facts._replace(redirect_loop=True), response, request)
             redirects += 1
-            if _becomes_get(status, request.method):
+            if _becomes_get(facts.status, request.method):
                 headers = CIMultiDict(request.headers or ())
                 headers.popall("Content-Type", None)
                 request = request._replace(method="GET", body=None, headers=headers)
@@ -296,15 +296,13 @@ def facts_of(response: Response, now: float) -> AnswerFacts:
     """Returns what the head says apart from headers that conditions read. `now`: Unix seconds."""
     status = response.status
     limits_rate = status in {403, 429}
-    if status < 400 or (
-        not limits_rate and type(response) is Http1Response and response.field(b"retry-after") is None
-    ):
+    if not limits_rate and type(response) is Http1Response and not response.asks_to_wait:
         return _facts_of_status(status)
     headers = response.headers
     pause = parse_retry_after(headers.get("Retry-After"), now, headers.get("Date"))
     if pause is None and limits_rate:
         pause = parse_rate_limit(headers, now)
-    return AnswerFacts(status, pause)
+    return _facts_of_status(status) if pause is None else AnswerFacts(status, pause)
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
+#: The lengths of the names of the fields that `Http1Response` looks for in every answer.
+_MARK_SIZES = frozenset(map(len, ("etag", "retry-after", "content-encoding")))
 
 
 class BodySource(Protocol):
@@ -34,7 +36,7 @@ class Http1Response(HeadersMixin):
     returned = unread = 0
     #: How many bytes have arrived in all, interim answers and framing included.
     received = 0
-    _marks: tuple[bool, bytes | None] | None = None
+    _marks: tuple[bool, bytes | None, bool] | None = None
     _error: Exception | None = None
     _more: "asyncio.Future[None] | None" = None
 
@@ -137,17 +139,25 @@ class Http1Response(HeadersMixin):
         value = (self._marks or self._find_marks())[1]
         return None if value is None else value.decode("latin-1")
 
-    def _find_marks(self) -> tuple[bool, bytes | None]:
-        """Finds both at once: nearly every poke asks for both, and most answers have neither."""
-        encoded, etag = False, None
+    @property
+    def asks_to_wait(self) -> bool:
+        """Whether there is a Retry-After header."""
+        return (self._marks or self._find_marks())[2]
+
+    def _find_marks(self) -> tuple[bool, bytes | None, bool]:
+        """Finds all at once: nearly every poke asks for all, and most answers have none."""
+        encoded, etag, waits = False, None, False
         for name, value in self._fields:
             size = len(name)
-            if size == 4:
-                if etag is None and name.lower() == b"etag":
-                    etag = value
-            elif size == 16 and name.lower() == b"content-encoding":
-                encoded = True
-        self._marks = encoded, etag
+            if size in _MARK_SIZES:
+                lower = name.lower()
+                if lower == b"etag":
+                    etag = value if etag is None else etag
+                elif lower == b"content-encoding":
+                    encoded = True
+                elif lower == b"retry-after":
+                    waits = True
+        self._marks = encoded, etag, waits
         return self._marks
 
     def lacks_length(self) -> bool:

@@ -187,6 +187,9 @@ class AirflowApi:
             return DeliveryFailed(
                 "Airflow does not accept the connection's credentials; with conn_type airflow, login and password are exchanged for a token"
             )
+        retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
+        if status == 403 and retry_after is not None:  # a rate limit of what is before Airflow
+            return DeliveryFailed("Airflow answered 403, and asks for another request later", retry_after)
         if status == 403 and isinstance(detail, str) and "not a respondent" in detail:
             return DeliveryRejected(
                 "Airflow answered 403: add this connection's user to the task's assigned_users"
@@ -196,7 +199,6 @@ class AirflowApi:
         if status in _HANDLED:
             return None
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
-        retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
         return DeliveryFailed(f"Airflow answered {status}{hint}", retry_after)
 
 

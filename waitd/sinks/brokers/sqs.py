@@ -8,9 +8,10 @@ queue the deduplication id is the delivery's id, and the group is the wait's id 
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import ClientTls
 from waitd.core.connections.proxies import Proxies
 from waitd.core.errors import InvalidInput, NotSupported
+from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
@@ -203,7 +205,12 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             return DeliveryFailed(describe_error(cause, "SQS"))
         if isinstance(error, ClientError):
             details = error.response.get("Error", {})
-            return _error_receipt(str(details.get("Code")), str(details.get("Message")))
+            receipt = _error_receipt(str(details.get("Code")), str(details.get("Message")))
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            retry_after = parse_retry_after(headers.get("retry-after"), time.time(), headers.get("date"))
+            return (
+                replace(receipt, retry_after=retry_after) if isinstance(receipt, DeliveryFailed) else receipt
+            )
         return super()._classify_error(error, item)
 
     @staticmethod
