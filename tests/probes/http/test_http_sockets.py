@@ -184,11 +184,31 @@ async def test_an_unneeded_body_that_never_arrives_does_not_change_the_verdict()
     assert verdict == Pending("http_404", "HTTP 404 Not Found")
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_poke_that_meets_a_connection_closed_while_idle_is_sent_again(method: str) -> None:
+@pytest.mark.parametrize(
+    "wait",
+    [
+        {"method": "GET"},
+        {"method": "PUT"},
+        {"method": "POST", "safe": True},
+        {"method": "POST", "json": {"a": 1}, "safe": True},
+        {"method": "PATCH", "safe": True},
+    ],
+)
+async def test_a_safe_poke_that_meets_a_connection_closed_while_idle_is_sent_again(
+    wait: dict[str, Any],
+) -> None:
     server = ClosingServer(DONE)
     async with stream_server(server.serve) as port, probe() as http:
         for _ in range(3):
-            [verdict] = await poke(http, {"endpoint": f"http://127.0.0.1:{port}/", "method": method})
+            [verdict] = await poke(http, {"endpoint": f"http://127.0.0.1:{port}/", **wait})
             assert isinstance(verdict, Success)
     assert server.requests == 3
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_a_poke_that_may_change_something_is_not_sent_again(method: str) -> None:
+    server = ClosingServer(DONE)
+    async with stream_server(server.serve) as port, probe() as http:
+        wait = {"endpoint": f"http://127.0.0.1:{port}/", "method": method}
+        verdicts = [(await poke(http, wait))[0] for _ in range(3)]
+    assert [verdict.reason for verdict in verdicts] == ["success", "disconnected", "success"]

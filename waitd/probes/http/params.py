@@ -52,6 +52,10 @@ class HttpParams(Strict):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
         default="GET", description="The request's method."
     )
+    safe: bool = Field(
+        default=False,
+        description="The request only reads: a POST or PATCH, too, is sent again if the server closed its idle connection.",
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers; no secrets.")
     request_params: dict[str, Any] = Field(
         default_factory=dict, description="The query: strings, numbers, or lists of them."
@@ -79,6 +83,7 @@ class RequestTemplate:
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     request_timeout: float
+    safe: bool = False
 
 
 class HttpTarget(Struct, eq=False, gc=False):
@@ -288,6 +293,7 @@ def _template_of(params: HttpParams, namespace: str) -> RequestTemplate:
         tuple(headers.items()),
         body,
         params.request_timeout,
+        params.safe,
     )
 
 

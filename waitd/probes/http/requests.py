@@ -53,7 +53,10 @@ class RequestBuilder:
             headers, mask = self._headers(template, None, DEFAULT_PROXIES)
             if "?" in url:
                 mask = mask_with_query(mask, url)
-            return Request(template.method, url, headers, template.body, True, HostSource.SUBMITTER, mask)
+            return Request(
+                *(template.method, url, headers, template.body, True, HostSource.SUBMITTER, mask),
+                safe=template.safe,
+            )
         headers, mask = self._headers(template, access.authorization, access.endpoint.options.proxies)
         if "?" in url:
             mask = mask_with_query(mask, url)
@@ -72,6 +75,7 @@ class RequestBuilder:
             HostSource.OPERATOR,
             mask,
             endpoint.options.proxies,
+            template.safe,
         )
 
 

@@ -95,6 +95,7 @@ class Preset:
             tuple({**self._content, **fill_texts(request.headers, values)}.items()),
             None if body is None else orjson.dumps(body),
             values["request_timeout"],
+            request.safe,
         )
         endpoint, seed = add_endpoint(_template_hash(template), endpoint)
         return PresetTarget(

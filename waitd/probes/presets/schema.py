@@ -106,6 +106,7 @@ class RequestTable(CallTable):
     """`[request]`: the request of a poke."""
 
     method: Method = "GET"
+    safe: bool = False
     follow: bool = False
 
 

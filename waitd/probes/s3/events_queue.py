@@ -157,7 +157,9 @@ class S3EventQueue:
         signer = AwsSigner("sqs", region, endpoint.keys)
         headers |= signer.headers("POST", url, headers, body, now=self._now())
         request = Request(
-            "POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR, proxies=endpoint.proxies
+            *("POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR),
+            proxies=endpoint.proxies,
+            safe=True,  # a message that is received twice only pokes twice
         )
         answer = await self._http.fetch(request, self._now())
         try:

@@ -33,6 +33,8 @@ from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The methods whose requests use the connection pool instead of a session.
 POOLED_METHODS = frozenset({"GET", "HEAD"})
+#: The methods whose requests may change something when they are sent twice.
+_CHANGING = frozenset({"POST", "PATCH"})
 #: To keep a connection, an unread body of up to this many bytes is read, for up to this many
 #: seconds; that of a redirect is shorter, since a chain has several.
 _DRAIN_BYTES = 64 * 1024
@@ -56,6 +58,7 @@ class Request(NamedTuple):
         named: who chose the host.
         mask: masks in the answer what the request carries; None if it carries no secret.
         proxies: those of its connection.
+        safe: the request only reads, so that it may be sent twice, whatever its method.
     """
 
     method: str
@@ -66,6 +69,7 @@ class Request(NamedTuple):
     named: HostSource = HostSource.SUBMITTER
     mask: SecretMask | None = None
     proxies: Proxies = DEFAULT_PROXIES
+    safe: bool = False
 
 
 class HttpAnswer(NamedTuple):
@@ -134,7 +138,7 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        method, url, headers, body, verify_tls, named, _, proxies = request
+        method, url, headers, body, verify_tls, named, _, proxies, _ = request
         pool = self._pools.get(named)
         if pool is None or body is not None or method not in POOLED_METHODS:
             return None
@@ -216,11 +220,13 @@ class HttpClient:
         return HttpAnswer(facts_of(response, now), response, request)
 
     def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
-        method, url, headers, body, verify_tls, named, _, proxies = request
+        method, url, headers, body, verify_tls, named, _, proxies, safe = request
         pool = self._pools.get(named)
         if pool is not None and body is None and method in POOLED_METHODS:
             return pool.request(method, url, headers, verify_tls, proxies, new_connection=new_connection)
-        return repeat_if_closed(partial(self._request_by_session, request))
+        if safe or method not in _CHANGING:
+            return repeat_if_closed(partial(self._request_by_session, request))
+        return self._request_by_session(request)
 
     async def _request_by_session(
         self, request: Request, connect_timeout: float | None = None
