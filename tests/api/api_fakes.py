@@ -193,6 +193,9 @@ class FakeHealth:
     refused_outcomes: int = 0
     loop_lag: float = 0.001
 
+    def report_trouble(self, trouble: str) -> None:
+        self.local_trouble = trouble
+
 
 class WatchedStore(Store):
     """A store in memory; notes what was inserted, and what was looked up as replays."""

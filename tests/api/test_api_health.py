@@ -20,6 +20,18 @@ async def test_an_unexpected_error_is_a_500_without_its_text_and_is_logged_with_
     assert [str(line["exc_info"]) for line in logs if line["log_level"] == "error"] == ["secret internals"]
 
 
+async def test_lack_of_memory_during_a_request_is_a_503_and_shown_in_readyz(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.store, "insert", AsyncMock(side_effect=MemoryError()))
+    with capture_logs() as logs:
+        problem = await problem_of(await api.post("/v1/waits", wait()), 503, "unavailable")
+    assert "memory is short" in problem["detail"]
+    assert not [line for line in logs if "exc_info" in line]
+    problem = await problem_of(await api.client.get("/readyz"), 503, "not-ready")
+    assert "memory is short" in problem["detail"]
+
+
 async def test_each_request_is_one_line_in_the_log(api: Api) -> None:
     with capture_logs() as logs:
         await api.client.get("/v1/waits?label.secret=x")

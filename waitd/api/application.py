@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from waitd.api.authentication import Gatekeeper, log_refused
-from waitd.api.dependencies import ApiDependencies
+from waitd.api.dependencies import ApiDependencies, Health
 from waitd.api.handlers.audit import SUBJECTS, log_change
 from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.openapi import build_document
@@ -19,6 +19,7 @@ from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
 from waitd.core.errors import AccessDenied
+from waitd.core.local_trouble import local_trouble
 from waitd.models import MAX_BODY
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,9 @@ def build_application(dependencies: ApiDependencies) -> web.Application:
         )
     )
     routes = route_table(dependencies, docs)
-    application = web.Application(middlewares=[_middleware(gatekeeper)], client_max_size=MAX_BODY)
+    application = web.Application(
+        middlewares=[_middleware(gatekeeper, dependencies.health)], client_max_size=MAX_BODY
+    )
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
         add(route.path, _with_checks(route, gatekeeper, dependencies.throttle), expect_handler=_check_first)
@@ -71,7 +74,7 @@ def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) ->
     return handle_authorized
 
 
-def _middleware(gatekeeper: Gatekeeper) -> Middleware:
+def _middleware(gatekeeper: Gatekeeper, health: Health) -> Middleware:
     """Checks the origin of each request, turns errors into problem documents, and logs."""
 
     @web.middleware
@@ -85,6 +88,8 @@ def _middleware(gatekeeper: Gatekeeper) -> Middleware:
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
             if isinstance(error, AccessDenied):
                 log_refused(request, error)
+            elif trouble := local_trouble(error):
+                health.report_trouble(trouble)
             response = problem_response(classify_error(error))
         except asyncio.CancelledError:  # the client has disconnected
             if SUBJECTS in request:

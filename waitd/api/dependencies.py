@@ -40,6 +40,9 @@ class Health(Protocol):
     def local_trouble(self) -> str:
         """What the daemon or its machine lacks now, in words without secrets; "" if nothing."""
 
+    def report_trouble(self, trouble: str) -> None:
+        """Notes what the daemon or its machine lacked during a request."""
+
     @property
     def warnings(self) -> Sequence[str]:
         """What the operator should mend although the daemon is ready, in words without secrets."""

@@ -17,6 +17,7 @@ from waitd.core.errors import (
     Unauthenticated,
     Unavailable,
 )
+from waitd.core.local_trouble import local_trouble
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +140,8 @@ def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911 - a
             return refusal("malformed-request", "the body did not arrive whole, or its encoding is broken")
         case HttpProcessingError():
             return _from_malformed_http(error)
+        case _ if trouble := local_trouble(error):
+            return refusal("unavailable", f"the daemon has trouble of its own: {trouble}")
         case _:
             return _internal_error(error)
 

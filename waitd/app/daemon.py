@@ -71,6 +71,10 @@ class Daemon:
         """What is wrong with the daemon or its machine now; empty if nothing is."""
         return self.engine.troubles.current
 
+    def report_trouble(self, trouble: str) -> None:
+        """Notes what the daemon or its machine lacked during a request."""
+        self.engine.troubles.report(trouble, "requests")
+
     @property
     def warnings(self) -> Sequence[str]:
         """What the operator should mend although the daemon is ready."""

@@ -4,13 +4,15 @@ An exception's own text may name addresses or quote the request, so only these s
 """
 
 import errno
+import socket
 import ssl
+from contextlib import closing, suppress
 
 import aiohttp
 
 from waitd.core.local_trouble import NETWORK_UNREACHABLE, NO_FREE_ADDRESS, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing.lookups import has_any_route, has_ipv6
+from waitd.outgoing.lookups import has_any_route
 
 #: The sentence about a server that speaks only HTTP/2.
 HTTP2_ONLY = "{} speaks only HTTP/2 and waitd speaks HTTP/1.1: enable HTTP/1.1 on the server, or use a reverse proxy that translates"
@@ -74,15 +76,23 @@ def find_address_refused(error: BaseException) -> AddressRefused | None:
 def possible_own_trouble(error: Exception) -> Unreachable | None:
     """The verdict on an error that may be the daemon's own trouble, see `LocalTrouble.judge`.
 
-    It is the target's if the machine has a route to another network, or lacks the IPv6 that the
-    target needs.
+    It is the target's if the machine has a route to another network, or a free port: then it lacks
+    the IPv6 that the target needs.
     """
     suspect = suspect_verdict(error)
     if suspect is NETWORK_UNREACHABLE and has_any_route():
         return None
-    if suspect is NO_FREE_ADDRESS and ":" in getattr(error, "host", "") and not has_ipv6():
+    if suspect is NO_FREE_ADDRESS and has_free_port():
         return None
     return suspect
+
+
+def has_free_port() -> bool:
+    """Whether a local port is free for a connection."""
+    with suppress(OSError), closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return True
+    return False
 
 
 def is_http2(start: bytes) -> bool:

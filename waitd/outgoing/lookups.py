@@ -280,11 +280,6 @@ def has_any_route() -> bool:
     return _has_route(socket.AF_INET, "192.0.2.1") or _has_route(socket.AF_INET6, "2001:db8::1")
 
 
-def has_ipv6() -> bool:
-    """Whether this machine has any address of IPv6."""
-    return _has_route(socket.AF_INET6, "::1")
-
-
 def _has_route(family: socket.AddressFamily, address: str) -> bool:
     """Connecting a datagram socket asks the routing table, and sends nothing."""
     with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:

@@ -141,6 +141,7 @@ class NatsPublisher:
         self._pending: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._last_number = 0
         self._monitor_task: asyncio.Task[None] | None = None
+        self._last_error: Exception | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -149,17 +150,20 @@ class NatsPublisher:
 
     async def start(self, **options: Any) -> None:
         """Connects. Raises the library's errors, `OSError` and `TimeoutError`."""
-        await self._client.connect(
-            **options,
-            name="waitd",
-            allow_reconnect=False,  # the next attempt opens a new client
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=CONNECT_TIMEOUT,
-            ping_interval=PING_INTERVAL,
-            closed_cb=self._on_closed,
-            error_cb=self._on_error,
-        )
+        try:
+            await self._client.connect(
+                **options,
+                name="waitd",
+                allow_reconnect=False,  # the next attempt opens a new client
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT,
+                ping_interval=PING_INTERVAL,
+                closed_cb=self._on_closed,
+                error_cb=self._on_error,
+            )
+        except Exception as error:  # the library's NoServersError says nothing of the reason
+            raise error from self._last_error
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._monitor_task = asyncio.create_task(self._monitor(), name="nats connection")
 
@@ -220,6 +224,7 @@ class NatsPublisher:
 
     async def _on_error(self, error: Exception) -> None:
         """Fails every message to a forbidden subject: the error names no single message."""
+        self._last_error = error
         text = str(error).lower()
         if "permissions violation" in text:
             for subject, answer in self._pending.values():
