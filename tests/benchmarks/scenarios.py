@@ -17,6 +17,7 @@ import hanging
 import holding
 import large_scale
 import ledger
+import recovery
 import restarting
 import submitting
 import uvloop
@@ -39,6 +40,7 @@ LONG: Mapping[str, Scenario] = {
     "ledger_cpu": ledger.cpu,
     "ledger_memory": ledger.memory,
     "ledger_overhead": ledger.overhead,
+    "recovery": recovery.measure,
 }
 SCENARIOS = {**DEFAULT, **LONG}
 

@@ -1,4 +1,4 @@
-"""The release after a fault: a ramp to the rate from before, which then holds and doubles."""
+"""The release after a fault: a ramp to the rate from before, which then holds and grows."""
 
 from itertools import pairwise
 
@@ -36,14 +36,15 @@ def released(pace: Pace, seconds: float, *, begin: float = 1000.0, step: float =
     return curve
 
 
-def test_the_release_is_a_ramp_then_the_rate_from_before_and_then_doubles() -> None:
+def test_the_release_is_a_ramp_then_the_rate_from_before_and_then_grows_by_a_quarter() -> None:
     pace = failed(measured(400))
     pace.on_answer(1000.0)
     pace.on_backlog(12_000, 100.0)
-    curve = released(pace, 75)
+    curve = released(pace, 95)
     assert curve[:3] == pytest.approx([50, 100, 200], abs=4)
     assert curve[3:32] == pytest.approx([400] * 29, abs=45)
-    assert curve[34:62] == pytest.approx([800] * 28, abs=90)
+    assert curve[34:62] == pytest.approx([500] * 28, abs=56)
+    assert curve[64:92] == pytest.approx([625] * 28, abs=70)
 
 
 def test_a_target_that_was_never_measured_is_released_at_the_rate_of_its_backlog() -> None:

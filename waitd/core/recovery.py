@@ -2,8 +2,8 @@
 
 What became due during the fault must not come all at once. So the rate from before the fault is
 the limit, already while it lasts. After the first answer a few seconds of ramp lead to that rate,
-it holds until the backlog is gone, and what is still queued then is released at a rate that
-doubles.
+it holds until the backlog should be gone, and what is still queued then is released at a rate that
+grows by a quarter each time: at the rate from before, a backlog on top of it would never be gone.
 """
 
 from collections.abc import Hashable
@@ -19,8 +19,8 @@ WINDOW_SECONDS = 10.0
 PEAK_KEPT = 0.7
 #: The ramp begins at this share of the rate, and doubles each second until it reaches the whole.
 FIRST_SHARE, RAMP_SECONDS = 1 / 8, 3.0
-#: How long the rate holds at least before it doubles, in seconds.
-MIN_HOLD_SECONDS = 30.0
+#: How long the rate holds at least before it grows, in seconds, and its growth.
+MIN_HOLD_SECONDS, GROWTH = 30.0, 1.25
 #: The requests of this time may come together: no timer is set for each, in seconds.
 TICK_SECONDS = 0.1
 #: How many targets are remembered by a `Paces`.
@@ -32,12 +32,12 @@ def release_rate(rate: float, hold: float, since: float) -> float:
 
     Args:
         rate: the rate from before the fault.
-        hold: how long it holds before it doubles, in seconds.
+        hold: how long it holds before it grows, in seconds.
         since: seconds since the first answer after the fault.
     """
     if since < RAMP_SECONDS:
         return rate * FIRST_SHARE * 2.0 ** int(since)
-    return rate * 2.0 ** min(int((since - RAMP_SECONDS) / hold), 60)
+    return rate * GROWTH ** min(int((since - RAMP_SECONDS) / hold), 180)
 
 
 class Pace:
