@@ -77,6 +77,19 @@ async def test_the_operators_egress_rules_apply_to_databases() -> None:
     assert (type(verdict), verdict.reason) == (Unreachable, "egress_refused")
 
 
+REFUSED_EXTRAS: list[tuple[str, dict[str, Any]]] = [
+    ("postgres", {"sslrootcert": "/ca.pem"}),
+    ("postgres", {"sslmode": "prefer", "sslcert": "/cert.pem"}),
+    ("postgres", {"sslmode": "require", "sslrootcert": "system"}),
+    ("postgres", {"sslmode": "verify-full", "sslcrl": "/crl.pem"}),
+    ("postgres", {"sslmode": "verify-full", "verify": "/ca.pem"}),
+    ("mysql", {"ssl": {"capath": "/certs"}}),
+    ("mysql", {"ssl_cipher": "AES128-SHA"}),
+    ("mariadb", {"cert": "/cert.pem"}),
+    ("mysql", {"unix_socket": "/run/mysqld.sock"}),
+]
+
+
 @pytest.mark.parametrize(
     "connection",
     [
@@ -87,6 +100,7 @@ async def test_the_operators_egress_rules_apply_to_databases() -> None:
         Connection("db", "postgres", host="a,b"),
         Connection("db", "postgres", host="h", extra={"sslmode": "maybe"}),
         Connection("db", "mysql", host="h", extra={"ssl": "yes"}),
+        *(Connection("db", conn_type, host="h", extra=extra) for conn_type, extra in REFUSED_EXTRAS),
     ],
 )
 async def test_an_unusable_connection_is_connection_invalid(connection: Connection, poke: SqlPoker) -> None:
@@ -155,6 +169,37 @@ async def test_tls_is_used_and_verified(
     assert isinstance(verdict, Success if succeeds else Unreachable), verdict
     if isinstance(verdict, Unreachable):
         assert verdict.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), verdict
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "succeeds"),
+    [
+        ("127.0.0.1", {"ssl_verify_cert": True}, True),
+        ("127.0.0.1", {"ssl_verify_identity": "true"}, False),  # the certificate is for localhost
+        ("localhost", {"ssl_verify_identity": "true"}, True),
+        ("127.0.0.1", {}, True),
+    ],
+)
+async def test_the_extras_of_the_other_mysql_client_are_read(
+    *, host: str, own: dict[str, Any], succeeds: bool, request: pytest.FixtureRequest, poke: SqlPoker
+) -> None:
+    server: MariaDb = request.getfixturevalue("mariadb")
+    statement = "SELECT variable_value <> '' AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
+    connection = server.connection("mysql", host=host, extra={"ssl_ca": str(server.authority), **own})
+    verdict = await poke(connection, {"sql": statement, "success_when": "rows[0].tls == 1"})
+    assert isinstance(verdict, Success if succeeds else Unreachable), verdict
+
+
+async def test_postgresql_trusts_the_system_if_it_is_told_so(
+    postgres_with_tls: PostgresWithTls, monkeypatch: pytest.MonkeyPatch, poke: SqlPoker
+) -> None:
+    extra = {"sslrootcert": "system", "ssl_min_protocol_version": "TLSv1.3"}
+    connection = postgres_with_tls.connection("postgres", host="localhost", extra=extra)
+    statement = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    done = {"sql": statement, "success_when": "rows[0].version == 'TLSv1.3'"}
+    assert (await poke(connection, done)).reason == "tls"
+    monkeypatch.setenv("SSL_CERT_FILE", str(postgres_with_tls.authority))
+    assert isinstance(await poke(connection, done), Success)
 
 
 @database_servers

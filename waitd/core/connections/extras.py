@@ -111,8 +111,13 @@ _AZURE = _vendor(
     ignored=dict.fromkeys(("resource_group_name", "factory_name"), _PARAM),
     credentials=("managed_identity_client_id", "workload_identity_tenant_id", "key_path", "key_json", "use_azure_identity_object"),
 )  # fmt: skip
+_SQL_REFUSED = {
+    "verify": "name the authorities by the database's own extras",
+    "cert": "name the certificate by the database's own extras",
+    "iam": "set login and password",
+}
 _POSTGRES = ExtraRules(
-    frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"}),
+    frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "ssl_min_protocol_version"}),
     {
         **dict.fromkeys(
             ("cursor", "sqlalchemy_scheme", "sqlalchemy_query", "enable_log_db_messages"), _CLIENT
@@ -121,13 +126,38 @@ _POSTGRES = ExtraRules(
         **dict.fromkeys(("escape_word_format", "escape_column_names"), _CLIENT),
         **dict.fromkeys(("aws_conn_id", "cluster-identifier", "workgroup-name"), "it applies with iam"),
     },
-    dict.fromkeys(("iam", "redshift", "redshift-serverless", "azure_conn_id"), "set login and password"),
+    {
+        **_SQL_REFUSED,
+        **dict.fromkeys(("redshift", "redshift-serverless", "azure_conn_id"), "set login and password"),
+        **dict.fromkeys(("sslcrl", "sslcrldir"), "revoked certificates cannot be recognized"),
+        "sslpassword": "the key must not be encrypted",
+        "channel_binding": "the server is verified by sslmode verify-full",
+        "require_auth": "the server is verified by sslmode verify-full",
+    },
     others="libpq reads it, which waitd does not use",
+)
+_MYSQL = ExtraRules(
+    frozenset(
+        {
+            *("ssl", "ssl_mode", "ssl_disabled", "ssl_ca", "ssl_cert", "ssl_key"),
+            *("ssl_verify_cert", "ssl_verify_identity"),
+        }
+    ),
+    {
+        **dict.fromkeys(("client", "charset", "cursor", "local_infile", "allow_local_infile"), _CLIENT),
+        "aws_conn_id": "it applies with iam",
+    },
+    {
+        **_SQL_REFUSED,
+        "unix_socket": "name the host",
+        **dict.fromkeys(("ssl_cipher", "ssl_fips_mode"), "the ciphers are those of OpenSSL"),
+    },
 )
 #: By Airflow's conn_type. Every other type has the rules of http.
 RULES: Mapping[str, ExtraRules] = {
     "postgres": _POSTGRES,
-    "mysql": ExtraRules(frozenset({"ssl", "ssl_mode"})),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
     "redis": ExtraRules(
         frozenset(
             {

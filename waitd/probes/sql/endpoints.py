@@ -1,9 +1,12 @@
 """Turns connections of the types `postgres`, `mysql` and `sqlite` into databases to connect to.
 
 - `postgres`: host, port and schema are the server and the database (default: the login's name). The
-  extra `sslmode` is libpq's, `disable` to `verify-full`, with `sslrootcert`, `sslcert`, `sslkey`.
+  extra `sslmode` is libpq's, `disable` to `verify-full`, with `sslrootcert` (a path, or `system`),
+  `sslcert`, `sslkey`, `ssl_min_protocol_version`.
 - `mysql`: host, port and schema are the server and the database. The extra `ssl` is an object with
-  `ca`, `cert`, `key`; `ssl_mode` is `DISABLED`, `REQUIRED`, `VERIFY_CA` or `VERIFY_IDENTITY`.
+  `ca`, `cert`, `key`; `ssl_mode` is `DISABLED`, `REQUIRED`, `VERIFY_CA` or `VERIFY_IDENTITY`. Or,
+  as for the client `mysql-connector-python`: `ssl_ca`, `ssl_cert`, `ssl_key`, `ssl_verify_cert`,
+  `ssl_verify_identity`, `ssl_disabled`.
 - `sqlite`: host and schema are the absolute path of a file, which is opened read-only.
 """
 
@@ -22,6 +25,9 @@ from waitd.core.connections.extras import check_extras
 #: PostgreSQL's types that asyncpg decodes slowly, 3 to 10 µs a value, and their numbers: they
 #: arrive as text instead, which is how conditions see them.
 _TEXT_TYPES = {"cidr": 650, "inet": 869, "bit": 1560, "varbit": 1562, "uuid": 2950}
+
+#: The fields of the object `ssl` of a MySQL connection.
+_FILES = frozenset({"ca", "cert", "key"})
 
 
 class SqlEndpoint(NamedTuple):
@@ -70,9 +76,16 @@ def _postgres(connection: Connection) -> SqlEndpoint:
     server = _server(connection, "postgresql", 5432)
     check_extras(connection)
     database = connection.schema or connection.login or "postgres"
-    mode = connection.extra.get("sslmode", "prefer")
+    by_system = connection.extra.get("sslrootcert") == "system"
+    mode = connection.extra.get("sslmode", "verify-full" if by_system else "prefer")
     if mode not in {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}:
         raise ValueError("its sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full")
+    if by_system and mode != "verify-full":
+        raise ValueError("its sslrootcert system needs the sslmode verify-full")
+    if mode in {"allow", "prefer"}:
+        for name in ("sslrootcert", "sslcert", "sslkey", "ssl_min_protocol_version"):
+            if connection.extra.get(name):
+                raise ValueError(f"its {name} needs an sslmode: require, verify-ca or verify-full")
     connect = partial(_connect_postgres, connection, server, database, mode)
     return SqlEndpoint("postgresql", f"{server}/{database}", server.host, server.port, connect)
 
@@ -85,9 +98,12 @@ async def _connect_postgres(connection: Connection, server: Origin, database: st
     if mode in {"allow", "prefer"}:
         tls = mode
     elif mode != "disable":
-        files = (extra.get("sslrootcert"), extra.get("sslcert"), extra.get("sslkey"))
-        verified = mode != "require" or bool(files[0])
+        ca = extra.get("sslrootcert")
+        verified = mode != "require" or bool(ca)
+        files = (None if ca == "system" else ca, extra.get("sslcert"), extra.get("sslkey"))
         tls = await _context(*files, verified=verified, check_hostname=mode == "verify-full")
+        if extra.get("ssl_min_protocol_version") == "TLSv1.3":  # 1.2 is the least in any case
+            tls.minimum_version = ssl.TLSVersion.TLSv1_3
     asyncpg_connection = await asyncpg.connect(
         host=server.host,
         port=server.port,
@@ -109,8 +125,9 @@ async def _connect_postgres(connection: Connection, server: Origin, database: st
 def _mysql(connection: Connection) -> SqlEndpoint:
     server = _server(connection, "mysql", 3306)
     extra = connection.extra
-    files = _tls_files(extra.get("ssl"))
-    mode = str(extra.get("ssl_mode") or ("VERIFY_IDENTITY" if files.get("ca") else "REQUIRED" if files else "DISABLED"))  # fmt: skip
+    check_extras(connection)
+    files = _tls_files(extra)
+    mode = str(extra.get("ssl_mode") or _mysql_mode(extra, files))
     if mode.upper() not in {"DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"}:
         raise ValueError(
             "its ssl_mode must be one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
@@ -169,17 +186,39 @@ def _load_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLC
     return context
 
 
-def _tls_files(value: Any) -> Mapping[str, Any]:
-    """Reads an object in an extra, or its JSON text, as Airflow's MySQL connection allows."""
+def _mysql_mode(extra: Mapping[str, Any], files: Mapping[str, Any]) -> str:
+    """The `ssl_mode` of a connection without one."""
+    if _is_true(extra, "ssl_disabled"):
+        return "DISABLED"
+    if _is_true(extra, "ssl_verify_identity") or (extra.get("ssl") and files.get("ca")):
+        return "VERIFY_IDENTITY"
+    if _is_true(extra, "ssl_verify_cert") or files.get("ca"):
+        return "VERIFY_CA"
+    return "REQUIRED" if files else "DISABLED"
+
+
+def _is_true(extra: Mapping[str, Any], name: str) -> bool:
+    return str(extra.get(name)).lower() in {"true", "1"}
+
+
+def _tls_files(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The files of a MySQL connection.
+
+    They are in the object `ssl` of its extra, or in the object's JSON text, as Airflow's hook
+    allows, or in fields of their own.
+    """
+    value = extra.get("ssl")
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             value = None
     if value is None or value is False or value == "":
-        return {}
+        return {name: extra[f"ssl_{name}"] for name in _FILES if extra.get(f"ssl_{name}")}
     if not isinstance(value, Mapping):
         raise ValueError("its ssl must be an object with ca, cert and key")  # noqa: TRY004 - bad data, not a bad call
+    if not value.keys() <= _FILES:
+        raise ValueError("its ssl must have no fields but ca, cert and key")
     return value
 
 
