@@ -43,8 +43,8 @@ def test_extras_of_a_vendors_hook_are_no_headers(conn_type: str) -> None:
     ("conn_type", "extra", "name"),
     [
         ("http", {"srv_lookup": True}, "srv_lookup"),
-        ("http", {"check_response": False}, "check_response"),
-        ("http", {"check_response": "false"}, "check_response"),
+        ("http", {"check_response": "planted"}, "check_response"),
+        ("http", {"timeout": "planted"}, "timeout"),
         ("http", {"proxies": {"https": "socks5://u:planted@proxy:3128"}}, "proxies: https"),
         ("http", {"proxy": "http://u:planted@"}, "proxy: all"),
         ("http", {"max_redirects": "planted"}, "max_redirects"),
@@ -64,6 +64,8 @@ def test_extras_of_a_vendors_hook_are_no_headers(conn_type: str) -> None:
         ("snowflake", {"private_key_content": "planted"}, "private_key_content"),
         ("wasb", {"sas_token": "planted"}, "sas_token"),
         ("kubernetes", {"in_cluster": True}, "in_cluster"),
+        ("azure", {"cloud_environment": "AzureChinaCloud"}, "cloud_environment"),
+        ("google_cloud_platform", {"quota_project_id": "planted"}, "quota_project_id"),
         ("postgres", {"iam": True}, "iam"),
     ],
 )
@@ -76,7 +78,11 @@ def test_what_cannot_be_used_is_refused_by_name(conn_type: str, extra: dict[str,
 @pytest.mark.parametrize(
     ("conn_type", "extra"),
     [
-        ("http", {"srv_lookup": False, "check_response": True, "proxies": {}, "stream": True}),
+        (
+            "http",
+            {"srv_lookup": False, "check_response": False, "timeout": "2.5", "proxies": {}, "stream": True},
+        ),
+        ("azure", {"cloud_environment": "AzurePublicCloud"}),
         ("kubernetes", {"in_cluster": False, "kube_config": ""}),
         ("databricks", {"service_principal_oauth": True, "auth_type": "bearer", "token": "T"}),
     ],
@@ -88,7 +94,7 @@ def test_what_says_the_default_is_not_refused(conn_type: str, extra: dict[str, A
 def test_ignored_extras_have_a_reason() -> None:
     ignored = ignored_extras(connection("aws", config_kwargs={"retries": {}, "s3": {}}, colour="blue"))
     assert ignored.keys() == {"config_kwargs.retries", "colour"}
-    assert ignored_extras(connection("http", timeout=5, apikey="K")).keys() == {"timeout"}
+    assert ignored_extras(connection("http", stream=True, apikey="K")).keys() == {"stream"}
     other_type = connection("http", auth_type="Basic", client_secret="s")
     assert dict(ignored_extras(other_type)) == {"client_secret": "auth_type basic does not use it"}
     assert not ignored_extras(connection("http", client_secret="s")), "it is a header"

@@ -48,9 +48,20 @@ def test_redirects(extra: dict[str, Any], max_redirects: int | None) -> None:
     assert parse_http_options(extra).max_redirects == max_redirects
 
 
+def test_the_timeout_and_the_check_of_the_status() -> None:
+    extra = {"timeout": "2.5", "check_response": "False"}
+    assert parse_http_options(extra) == HttpOptions(timeout=2.5, check_response=False)
+    assert parse_http_options({"timeout": "", "check_response": None}) == HttpOptions()
+
+
 @pytest.mark.parametrize(
     ("extra", "name"),
     [
+        *(
+            ({"timeout": value}, "timeout")
+            for value in (0, -1, True, "planted", "nan", "inf", [1, 2], 10**400)
+        ),
+        ({"check_response": "planted"}, "check_response"),
         ({"verify": 0}, "verify"),
         ({"verify_ssl": ["planted"]}, "verify_ssl"),
         ({"cert": ["planted"]}, "cert"),

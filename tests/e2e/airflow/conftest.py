@@ -28,10 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def environment() -> Path:
-    """Airflow, installed once into WAITD_TEST_CACHE, by default `.cache` in the checkout."""
+def cache() -> Path:
+    """WAITD_TEST_CACHE, by default `.cache` in the checkout."""
+    return Path(os.environ.get("WAITD_TEST_CACHE") or HERE.parents[2] / ".cache")
+
+
+@pytest.fixture(scope="session")
+def environment(cache: Path) -> Path:
+    """Airflow, installed once."""
     try:
-        return airflow_environment(Path(os.environ.get("WAITD_TEST_CACHE") or HERE.parents[2] / ".cache"))
+        return airflow_environment(cache)
     except NotInstallable as error:
         if os.environ.get(LONG):
             raise

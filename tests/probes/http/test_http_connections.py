@@ -1,11 +1,13 @@
 """Pokes through a connection: refused credentials, and connections that cannot be used."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fakes import FakeConnections
 from job_api import BY_CONNECTION, DONE, job_api
-from raw_server import Script, answer, poke, probe, raw_server
+from raw_server import HANG, Script, answer, poke, probe, raw_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -119,3 +121,11 @@ async def test_the_origin_of_a_connection_is_parsed_once() -> None:
     assert resolver.origin("c") == "http://h.example"
     await resolver.get("c")
     assert resolver.origin("c") is resolver.origin("c")
+
+
+async def test_the_timeout_of_a_connection_limits_a_poke() -> None:
+    async with raw_server([HANG]) as server:
+        connection = replace(job_api(server.url), extra={"timeout": 0.05})
+        async with probe(connection) as http, asyncio.timeout(50):
+            [verdict] = await poke(http, BY_CONNECTION | {"request_timeout": 60.0})
+    assert verdict.reason == "timeout"

@@ -41,7 +41,7 @@ _AUTH = frozenset().union(*AUTH_EXTRAS.values())
 _HTTP = frozenset(
     {
         *("verify", "verify_ssl", "cert", "proxies", "proxy", "trust_env"),
-        *("allow_redirects", "max_redirects", "check_response"),
+        *("allow_redirects", "max_redirects", "check_response", "timeout"),
     }
 )
 #: Fields of an AWS connection's `config_kwargs`, and of its `s3`, that do not change what a request
@@ -55,10 +55,13 @@ AWS_CONFIG_IGNORED = frozenset(
         *("payload_signing_enabled", "us_east_1_regional_endpoint"),
     }
 )
-_TIMEOUT = "a wait's request_timeout limits its pokes"
 _PARAM = "it is a parameter of the wait"
 _CLIENT = "it concerns the hook's own client"
 _CREDENTIALS = "these credentials are not supported; set auth_type"
+
+
+#: Values of extras that are the same as none.
+_DEFAULTS = ("false", "False", "AzurePublicCloud")
 
 
 class ExtraRules(NamedTuple):
@@ -93,13 +96,14 @@ def _vendor(
     return ExtraRules(_OWN | _HTTP | _AUTH | {*used}, {**_IGNORED, **(ignored or {})}, {**_REFUSED, **refused}, frozenset(credentials))  # fmt: skip
 
 
-_IGNORED = {"timeout": _TIMEOUT, "stream": "an answer is always read as it arrives"}
+_IGNORED = {"stream": "an answer is always read as it arrives"}
 _REFUSED = {"srv_lookup": "name the host and the port of a server"}
 
 HTTP_RULES = ExtraRules(_OWN | _HTTP, _IGNORED, _REFUSED, headers=True)
 AWS_RULES = _vendor(
     ignored={
         **dict.fromkeys(("profile", "s3_config_file"), "Airflow's hook does not read it any more"),
+        "timeout": "a wait's request_timeout limits its pokes",
         "assume_role_with_saml": "it applies to another assume_role_method",
         "assume_role_with_web_identity_federation": "it applies to another assume_role_method",
         "assume_role_with_web_identity_federation_audience": "it applies to another assume_role_method",
@@ -110,6 +114,7 @@ _AZURE = _vendor(
     *("tenantId", "subscriptionId"),
     ignored=dict.fromkeys(("resource_group_name", "factory_name"), _PARAM),
     credentials=("managed_identity_client_id", "workload_identity_tenant_id", "key_path", "key_json", "use_azure_identity_object"),
+    cloud_environment="name that cloud's endpoints in host and token_url",
 )  # fmt: skip
 _SQL_REFUSED = {
     "verify": "name the authorities by the database's own extras",
@@ -164,7 +169,8 @@ RULES: Mapping[str, ExtraRules] = {
                 *("db", "ssl", "ssl_cert_reqs", "ssl_ca_certs", "ssl_keyfile", "ssl_certfile"),
                 *("ssl_check_hostname", "verify", "verify_ssl"),
             }
-        )
+        ),
+        dict.fromkeys(("cluster", "startup_nodes"), "the sink asks one server, and reports if a stream is on another"),
     ),
     "kafka": ExtraRules(
         frozenset(
@@ -183,22 +189,28 @@ RULES: Mapping[str, ExtraRules] = {
     "azure": _AZURE,
     "azure_data_factory": _AZURE,
     "databricks": _vendor(
-        ignored=dict.fromkeys(("http_path", "session_configuration", "user_agent_entry", "azure_ad_endpoint", "azure_resource_id"), _CLIENT),
+        ignored={
+            **dict.fromkeys(("http_path", "session_configuration", "user_agent_entry", "azure_ad_endpoint", "azure_resource_id"), _CLIENT),
+            **dict.fromkeys(("aws_conn_id", "aws_jwt_audience", "aws_web_identity_token_duration"), "it applies with federated_aws"),
+            "expiration_seconds": "it applies with federated_k8s",
+        },
         credentials=(
             *("use_azure_managed_identity", "use_default_azure_credential", "azure_managed_identity_client_id"),
             *("azure_tenant_id", "service_principal_oauth", "federated_k8s", "k8s_token_path"),
+            *("federated_aws", "federated_token_provider"),
             *("k8s_namespace_path", "k8s_projected_volume_token_path"),
         ),
         host="put it into the connection's host",
     ),
     "dbt_cloud": _vendor(),
-    "github": _vendor(credentials=("key_path", "app_id", "installation_id", "token_permissions")),
+    "github": _vendor(credentials=("key_path", "private_key", "app_id", "installation_id", "token_permissions")),
     "google_cloud_platform": _vendor(
         ignored={"project": _PARAM, "num_retries": _CLIENT},
         credentials=(
             *("key_path", "credential_config_file", "key_secret_name", "key_secret_project_id"),
             *("impersonation_chain", "idp_issuer_url", "idp_extra_parameters", "idp_extra_params", "is_anonymous"),
         ),
+        quota_project_id="set the header x-goog-user-project in headers",
     ),
     "kubernetes": _vendor(
         ignored=dict.fromkeys(
@@ -219,12 +231,17 @@ RULES: Mapping[str, ExtraRules] = {
                 *("client_request_mfa_token", "client_store_temporary_credential", "json_result_force_utf8_decoding"),
             ),
             _PARAM,
-        ),
+        ) | {
+            **dict.fromkeys(("oauth_username", "oauth_password"), "it applies with grant_type"),
+            "token_file_path": "it applies with workload_identity_provider",
+        },
         credentials=(
             *("authenticator", "private_key_file", "private_key_content", "refresh_token", "grant_type"),
-            *("token_endpoint", "azure_conn_id"),
+            *("token_endpoint", "azure_conn_id", "workload_identity_provider"),
         ),
         region="put it into account, as in ACCOUNT.REGION",
+        host="put it into the connection's host",
+        port="put it into the connection's port",
         **dict.fromkeys(("proxy_host", "proxy_port", "proxy_user", "proxy_password"), "set proxy to the URL of the proxy"),
     ),
     "spark": _vendor(
@@ -261,11 +278,6 @@ def check_extras(connection: Connection) -> None:
         for name in rules.credentials:
             if _is_set(extra.get(name)):
                 raise ValueError(f"the extra's {name} is not supported: {_CREDENTIALS}")
-    if extra.get("check_response") in (False, "false", "False"):
-        raise ValueError(
-            "the extra's check_response cannot be false: a condition of the wait that names status"
-            " is evaluated for every status"
-        )
     parse_http_options(extra)
 
 
@@ -314,4 +326,4 @@ def is_header(name: str) -> bool:
 
 
 def _is_set(value: Any) -> bool:
-    return bool(value) and value not in ("false", "False")
+    return bool(value) and value not in _DEFAULTS

@@ -4,10 +4,13 @@
 - `cert`: the path of a client certificate, or a list of two paths: certificate and key.
 - `proxies`, or `proxy`: one URL, or an object of URLs by scheme (see `proxies`); and `trust_env`.
 - `allow_redirects` and `max_redirects`.
+- `timeout`: how many seconds one request may take.
+- `check_response`: false makes conditions decide on an answer with any status.
 
 Paths are those of the daemon's machine. `waitd.outgoing.tls` reads the files.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,11 +48,15 @@ class HttpOptions:
         tls: for its https URLs.
         proxies: its forward proxies, and whether those of the environment apply.
         max_redirects: how many redirects are followed; None: a redirect is the answer.
+        timeout: seconds for one request; None: only the wait limits it.
+        check_response: whether a status other than a 2xx has a meaning of its own.
     """
 
     tls: ClientTls = DEFAULT_TLS
     proxies: Proxies = DEFAULT_PROXIES
     max_redirects: int | None = DEFAULT_REDIRECTS
+    timeout: float | None = None
+    check_response: bool = True
 
 
 def parse_http_options(extra: Mapping[str, Any]) -> HttpOptions:
@@ -63,6 +70,8 @@ def parse_http_options(extra: Mapping[str, Any]) -> HttpOptions:
         parse_client_tls(extra),
         parse_connection_proxies(extra),
         _max_redirects(extra) if follow else None,
+        _timeout(extra.get("timeout")),
+        _flag(extra, "check_response", default=True),
     )
 
 
@@ -111,6 +120,20 @@ def parse_connection_proxies(extra: Mapping[str, Any]) -> Proxies:
         return parse_proxies(proxies, trust_env=_flag(extra, "trust_env", default=True))
     except ValueError as error:
         raise ValueError(f"the extra's {name}: {error}") from None
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        seconds = (
+            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+        )
+    except (ValueError, OverflowError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ValueError("the extra's timeout must be a positive number of seconds")
+    return seconds
 
 
 def _max_redirects(extra: Mapping[str, Any]) -> int:

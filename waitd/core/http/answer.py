@@ -129,6 +129,16 @@ def http_verdict(  # noqa: PLR0911 - one return per row of the table
     return _pending(status, evaluation.message, evaluation.note)
 
 
+def without_refusal(verdict: Verdict | CredentialsRefused) -> Verdict | CredentialsRefused:
+    """The same verdict, but an answer that refuses the request does not end the wait."""
+    if isinstance(verdict, CredentialsRefused):
+        refusal = verdict.verdict
+        return replace(verdict, verdict=Unreachable(refusal.reason, refusal.message))
+    if isinstance(verdict, Failure) and verdict.silenceable:
+        return Unreachable(verdict.reason, verdict.message)
+    return verdict
+
+
 def with_retry_after(verdict: _V, retry_after: float | None) -> _V:
     """Adds the pause that an answer asks for to what was made of it, if that leads to another poke.
 

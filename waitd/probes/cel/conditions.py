@@ -17,6 +17,7 @@ from waitd.core.http.answer import (
     Evaluation,
     condition_applies,
     http_verdict,
+    without_refusal,
 )
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.probes.cel.evaluation import (
@@ -74,6 +75,11 @@ class Conditions(ABC):
         self.inline_limit = inline_limit
         self.pending_by_status: dict[int, Pending] | None = None
 
+    @property
+    def unchecked(self) -> "Conditions":
+        """These conditions for a connection whose `check_response` is false."""
+        return self
+
     def needs_body(self, status: int) -> bool:
         """Whether deciding on a response with this status needs the body."""
         return self._needs_body[0 if 200 <= status < 300 else 1]
@@ -116,15 +122,19 @@ class WaitConditions(Conditions):
     Attributes:
         sources: their CEL.
         allowlist: statuses that mean "not yet".
+        checked: whether a condition that does not name `status` is asked only about a 2xx, and a
+            refusal ends the wait.
         conditions: in the order of evaluation: decision, name, source, whether it names `status`,
             and its fast path or None. A compiled expression is not kept: it is large.
     """
 
-    __slots__ = ("allowlist", "conditions", "sources")
+    __slots__ = ("_unchecked", "allowlist", "checked", "conditions", "sources")
 
-    def __init__(self, sources: ConditionSources, allowlist: frozenset[int]) -> None:
+    def __init__(self, sources: ConditionSources, allowlist: frozenset[int], *, checked: bool = True) -> None:
         self.sources = sources
         self.allowlist = allowlist
+        self.checked = checked
+        self._unchecked: WaitConditions | None = None
         expressions = {
             name: RESPONSE_ENV.compile(source)
             for name, source in sources._asdict().items()
@@ -136,7 +146,7 @@ class WaitConditions(Conditions):
             if (expression := expressions.get(name)) is not None
         )
         deciding = [expression for name, expression in expressions.items() if name != "result"]
-        with_status = [expression for expression in deciding if "status" in expression.names]
+        with_status = [each for each in deciding if "status" in each.names or not checked]
         super().__init__(
             expressions.values(),
             expressions.get("result"),
@@ -148,11 +158,18 @@ class WaitConditions(Conditions):
 
     def __reduce__(self) -> tuple[Callable[..., "WaitConditions"], tuple[Any, ...]]:
         """See `Conditions.__reduce__`. The allowlist takes no part in the evaluation."""
-        return shared_conditions, (self.sources, frozenset())
+        return shared_conditions, (self.sources, frozenset(), self.checked)
+
+    @property
+    def unchecked(self) -> "WaitConditions":
+        """See `Conditions.unchecked`."""
+        if self._unchecked is None:
+            self._unchecked = shared_conditions(self.sources, self.allowlist, checked=False)
+        return self._unchecked
 
     def _decide(self, response: ResponseVariables) -> Evaluation:
         status, note = response.status, ""
-        is_success = condition_applies(status, names_status=False)
+        is_success = condition_applies(status, names_status=not self.checked)
         for decision, name, source, names_status, fast_path in self.conditions:
             if not (is_success or names_status):
                 continue
@@ -171,7 +188,9 @@ class WaitConditions(Conditions):
         """See `Conditions.evaluate`."""
         evaluation = self.decide(response)
         message = None if self.sources.message is None else RESPONSE_ENV.compile(self.sources.message)
-        if message is not None and condition_applies(response.status, "status" in message.names):
+        if message is not None and condition_applies(
+            response.status, not self.checked or "status" in message.names
+        ):
             evaluation = evaluation._replace(message=evaluate_message(message, response))
         if evaluation.decision is None:
             return evaluation
@@ -191,19 +210,23 @@ class WaitConditions(Conditions):
 
     def verdict(self, facts: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
-        return http_verdict(facts, evaluation, self.allowlist)
+        verdict = http_verdict(facts, evaluation, self.allowlist)
+        return verdict if self.checked else without_refusal(verdict)
 
 
-_interned: WeakValueDictionary[tuple[ConditionSources, frozenset[int]], WaitConditions] = (
+_interned: WeakValueDictionary[tuple[ConditionSources, frozenset[int], bool], WaitConditions] = (
     WeakValueDictionary()
 )
 
 
-def shared_conditions(sources: ConditionSources, allowlist: frozenset[int]) -> WaitConditions:
+def shared_conditions(
+    sources: ConditionSources, allowlist: frozenset[int], checked: bool = True
+) -> WaitConditions:
     """Returns the one object of all waits with these sources, which must compile."""
-    conditions = _interned.get((sources, allowlist))
+    key = sources, allowlist, checked
+    conditions = _interned.get(key)
     if conditions is None:
-        conditions = _interned[sources, allowlist] = WaitConditions(sources, allowlist)
+        conditions = _interned[key] = WaitConditions(sources, allowlist, checked=checked)
     return conditions
 
 

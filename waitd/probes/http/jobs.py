@@ -240,7 +240,8 @@ class HttpJobs:
         access = await self._accesses.get(conn_id)
         if not isinstance(access, HttpAccess):
             return _CallFailed(access, sent=False)
-        answer = await self._exchange(self._requests.build(target, access), target, key, sent)
+        async with asyncio.timeout(access.endpoint.options.timeout):
+            answer = await self._exchange(self._requests.build(target, access), target, key, sent)
         if _asks_again(answer) or not refuses_credentials(answer.response.status, answer.response.content):
             return answer
         sent.sent = sent.before = False  # the server refused it

@@ -168,7 +168,8 @@ class HttpPoke(TasklessPoke):
         try:
             if conn_id is not None:
                 self._access = context.accesses.cached_fresh(conn_id)
-            if conn_id is None or self._access is not None:
+            access = self._access
+            if conn_id is None or (access is not None and access.endpoint.options.timeout is None):
                 self._connection = context.client.send(self._build_request(), self._on_response)
         except Exception:  # noqa: BLE001 - the task meets the same error, and returns its verdict
             self._connection = None
@@ -215,7 +216,7 @@ class HttpPoke(TasklessPoke):
         if self._etag is not None and answer.facts.status == 304:
             unchanged = context.etags.not_modified(targets, self._etag)
             return [with_retry_after(verdict, answer.facts.retry_after) for verdict in unchanged]
-        if len(targets) > 1:
+        if len(targets) > 1 or (answer.facts.status >= 300 and not self._checks_response()):
             return None
         result = context.evaluator.evaluate_now(answer, targets[0].conditions, answer.request.mask)
         return None if result is None else self._adjust_and_cache(answer, [result])
@@ -268,14 +269,15 @@ class HttpPoke(TasklessPoke):
             request = self._build_request()
         except ValueError as error:  # the message quotes no query
             return [connection_verdict(error)] * len(self._targets)
-        return await self._evaluate(
-            await context.client.fetch(
-                request,
-                context.now(),
-                new_connection=new_connection,
-                max_redirects=self._max_redirects(),
+        async with asyncio.timeout(None if self._access is None else self._access.endpoint.options.timeout):
+            return await self._evaluate(
+                await context.client.fetch(
+                    request,
+                    context.now(),
+                    new_connection=new_connection,
+                    max_redirects=self._max_redirects(),
+                )
             )
-        )
 
     async def _follow(self, response: Http1Response) -> list[Evaluation]:
         """Follows the redirects of a response, if it has any, and evaluates the answer."""
@@ -289,6 +291,9 @@ class HttpPoke(TasklessPoke):
     def _max_redirects(self) -> int | None:
         return DEFAULT_REDIRECTS if self._access is None else self._access.endpoint.options.max_redirects
 
+    def _checks_response(self) -> bool:
+        return self._access is None or self._access.endpoint.options.check_response
+
     async def _evaluate(self, answer: HttpAnswer) -> list[Evaluation]:
         context, targets, mask = self._context, self._targets, answer.request.mask
         elsewhere = answer.facts.redirect_origin
@@ -300,6 +305,8 @@ class HttpPoke(TasklessPoke):
             if results is None:
                 deadline = self._started + targets[0].request_timeout
                 conditions = [target.conditions for target in targets]
+                if not self._checks_response():
+                    conditions = [each.unchecked for each in conditions]
                 verdicts = await context.evaluator.evaluate(answer, conditions, deadline, mask)
                 results = self._adjust_and_cache(answer, [verdicts[each] for each in conditions])
             return results
