@@ -76,3 +76,20 @@ async def test_a_password_that_a_proxy_repeats_is_masked(own: bool) -> None:
     assert PASSWORD not in str(verdict)
     assert "***" in str(verdict)
     assert "Proxy-Authorization: Basic " in proxy.heads[0]
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_password_that_a_proxy_repeats_in_an_answer_of_s3_is_masked(own: bool) -> None:
+    body = f"<Error><Code>{LOGIN}:{PASSWORD}</Code></Error>".encode()
+    head = b"HTTP/1.1 400 x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    async with small_proxy(head % len(body) + body) as proxy:
+        url = proxy.url.replace("://", f"://{LOGIN}:{PASSWORD}@")
+        extra: dict[str, Any] = {"endpoint_url": "http://store.test"}
+        extra |= {"config_kwargs": {"proxies": {"http": url}}} if own else {}
+        connection = Connection("aws_default", "aws", login="AKIA", password="s", extra=extra)
+        egress = EgressGuard(proxies=DEFAULT_PROXIES if own else parse_proxies({"http": url}))
+        async with S3Client(FakeConnections(connection), egress=egress) as client:
+            verdict = await poke(S3KeyProbe(client), {"bucket_key": "s3://bucket/key", "use_regex": True})
+    assert PASSWORD not in str(verdict)
+    assert "***" in str(verdict)
+    assert any("Proxy-Authorization: Basic " in each for each in proxy.heads)

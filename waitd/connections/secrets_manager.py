@@ -76,6 +76,7 @@ class SecretsManagerResolver(ServiceClient):
         self._source = AwsKeySource(profile=location.profile, region=region)
         self._keys = keys
         self._now = now
+        self._proxies = egress.proxies
         self._client = JsonClient(egress, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
 
     async def lookup(self, conn_id: str) -> Connection:
@@ -119,7 +120,7 @@ class SecretsManagerResolver(ServiceClient):
         )
         if response.status == 200:
             return response
-        masked = keys_mask(keys).mask_bytes(orjson.dumps(response.body))  # its code is shown
+        masked = keys_mask(keys, self._proxies).mask_bytes(orjson.dumps(response.body))  # its code is shown
         return response._replace(body=orjson.loads(masked))
 
 

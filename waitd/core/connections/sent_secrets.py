@@ -5,12 +5,14 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from urllib.parse import parse_qsl, unquote_plus
 
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.proxies import Proxies, proxy_secrets
 from waitd.core.connections.token_requests import TokenRequest
 
 #: Names, of headers and of query parameters, whose values are secrets.
@@ -148,9 +150,9 @@ def authorization_mask(
 
 
 @lru_cache(maxsize=1024)
-def keys_mask(keys: AwsKeys | None) -> SecretMask:
-    """Masks what requests that are signed with an access key of AWS carry."""
-    return SecretMask(_key_secrets(keys))
+def keys_mask(keys: AwsKeys | None, *proxies: Proxies) -> SecretMask:
+    """Masks what requests carry that are signed with an access key of AWS, also to `proxies`."""
+    return SecretMask((*_key_secrets(keys), *chain.from_iterable(map(proxy_secrets, proxies))))
 
 
 def _key_secrets(keys: AwsKeys | None) -> tuple[str, ...]:

@@ -181,7 +181,9 @@ def _freeze_credentials(
     except (ConnectionError, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError) as error:
         raise ConnectionUnavailable(type(error).__name__) from None
     except ClientError as error:
-        code = keys_mask(source.static).mask_text(error.response["Error"]["Code"])
+        code = keys_mask(source.static, source.proxies, egress.proxies).mask_text(
+            error.response["Error"]["Code"]
+        )
         raise ValueError(f"the role cannot be assumed: {code}") from None
     except BotoCoreError as error:  # its message may quote a secret
         raise ValueError(f"botocore cannot use its credentials: {type(error).__name__}") from None

@@ -20,6 +20,7 @@ from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 from waitd.core.connections.sent_secrets import keys_mask, signature_of
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
@@ -94,6 +95,7 @@ class AwsWaiterProbe(Probe):
         """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
         self._connections = connections
         self._http = HttpClient(egress=egress)
+        self._proxies = DEFAULT_PROXIES if egress is None else egress.proxies
         self._models = AwsModels(CapacityLimiter(WORKERS))
         self._credentials = AwsCredentials(now=monotonic, egress=egress)
         self._endpoints: dict[str, AwsEndpoints] = {}
@@ -215,7 +217,7 @@ class AwsWaiterProbe(Probe):
             body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
             if body is None:
                 return _TOO_LARGE
-            facts, mask = answer.facts, _mask(endpoint, request)
+            facts, mask = answer.facts, _mask(endpoint, request, self._proxies)
             headers = mask.mask_headers(dict(answer.response.headers.items()))
             evaluate = partial(
                 evaluate_response, waiter, facts.status, headers, body, facts.retry_after, mask=mask
@@ -240,9 +242,10 @@ def _signed_headers(
     return {**request.headers, **signature}
 
 
-def _mask(endpoint: AwsEndpoint, request: Request) -> SecretMask:
-    """Masks what the request carries."""
-    mask, signature = keys_mask(endpoint.keys), signature_of((request.headers or {}).get("Authorization"))
+def _mask(endpoint: AwsEndpoint, request: Request, environment: Proxies) -> SecretMask:
+    """Masks what the request carries, also to the proxies of the environment."""
+    mask = keys_mask(endpoint.keys, endpoint.proxies, environment)
+    signature = signature_of((request.headers or {}).get("Authorization"))
     return mask if signature is None else mask.adding(signature)
 
 

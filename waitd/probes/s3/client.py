@@ -7,7 +7,7 @@ S3 does.
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Self
 from xml.etree.ElementTree import ParseError
 
@@ -19,6 +19,7 @@ from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.masking import SecretMask
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies
 from waitd.core.connections.sent_secrets import keys_mask, signature_of
 from waitd.core.http.answer import RETRYABLE_STATUSES, AnswerFacts, CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
@@ -100,7 +101,9 @@ class S3Client:
         self._http = HttpClient(egress=egress)
         self._regions: BoundedDict[_BucketId, str] = BoundedDict(_MAX_BUCKETS)
         self._seen_until: BoundedDict[_BucketId, float] = BoundedDict(_MAX_BUCKETS)
-        self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)
+        self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(
+            partial(Bucket, environment=DEFAULT_PROXIES if egress is None else egress.proxies)
+        )
 
     async def __aenter__(self) -> Self:
         """Opens the HTTP client."""
@@ -275,7 +278,16 @@ class S3Client:
 class Bucket:
     """Addresses and signs requests to one bucket. `signer` is None if they are not signed."""
 
-    def __init__(self, endpoint: AwsEndpoint, region: str, name: str, extra_headers: _Headers = ()) -> None:
+    def __init__(
+        self,
+        endpoint: AwsEndpoint,
+        region: str,
+        name: str,
+        extra_headers: _Headers = (),
+        *,
+        environment: Proxies = DEFAULT_PROXIES,
+    ) -> None:
+        """`environment`: the proxies of the environment."""
         base = endpoint.base or f"https://{aws_host(region)}"
         scheme, _, rest = base.partition("://")
         host, slash, base_path = rest.partition("/")
@@ -284,7 +296,7 @@ class Bucket:
             host = f"{name}.{host}"
         self.origin = f"{scheme}://{host}"
         self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host, extra_headers)
-        self.mask = keys_mask(endpoint.keys)
+        self.mask = keys_mask(endpoint.keys, endpoint.proxies, environment)
         self.verify_tls, self.proxies = endpoint.verify_tls, endpoint.proxies
         root = f"{slash}{base_path}" if virtual else f"{slash}{base_path}/{name}"
         self._unsigned = dict(extra_headers) or None

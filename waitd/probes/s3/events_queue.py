@@ -14,6 +14,7 @@ from waitd.core.aws.s3_events import created_objects
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
+from waitd.core.connections.proxies import DEFAULT_PROXIES
 from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import WaitdError
 from waitd.outgoing import EgressGuard
@@ -70,6 +71,7 @@ class S3EventQueue:
         self._account = AccountRef(conn_id, optional=False)
         self._on_created = on_created
         self._http = HttpClient(egress=egress, pooled=False)
+        self._proxies = DEFAULT_PROXIES if egress is None else egress.proxies
         self._now = now
 
     async def run(self) -> None:
@@ -165,7 +167,7 @@ class S3EventQueue:
         try:
             status, content = answer.facts.status, await self._http.read(answer.response, _RESPONSE_BYTES)
             if status != 200 and content is not None:  # its code is logged
-                content = keys_mask(endpoint.keys).mask_bytes(content)
+                content = keys_mask(endpoint.keys, endpoint.proxies, self._proxies).mask_bytes(content)
             return status, content
         finally:
             await self._http.release(answer.response)

@@ -20,7 +20,7 @@ from pydantic import Field
 from waitd import models
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.sent_secrets import connection_mask
+from waitd.core.connections.sent_secrets import connection_mask, plain_mask
 from waitd.core.errors import NotInstalled, WaitdError
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import EgressGuard
@@ -123,7 +123,8 @@ class BrokerSink(ABC, Generic[Params, Client]):
         connection = self._connections.cached_any(target.conn_id)
         if connection is None or not isinstance(receipt, DeliveryFailed | DeliveryRejected):
             return receipt
-        return replace(receipt, error=connection_mask(connection).mask_text(receipt.error))
+        mask = connection_mask(connection).joined(plain_mask(*self._egress.proxy_secrets))
+        return replace(receipt, error=mask.mask_text(receipt.error))
 
     async def _deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
         try:
