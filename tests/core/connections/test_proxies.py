@@ -164,6 +164,12 @@ def test_what_is_no_proxy_is_refused_by_name(url: object) -> None:
     assert "planted" not in str(refused.value)
 
 
+def test_a_socks_proxy_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match="all names a SOCKS proxy, which waitd cannot use") as refused:
+        parse_proxies({"all": "socks5h://planted:planted@p:1"})
+    assert "planted" not in str(refused.value)
+
+
 def test_credentials_are_shown_nowhere() -> None:
     proxies = parse_proxies({"all": "http://planted-user:planted%21pw@p.example:3128"})
     assert "planted" not in f"{proxies} {proxies!r}"

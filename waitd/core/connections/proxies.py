@@ -82,6 +82,8 @@ def _proxy_url(name: str, url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "http", url
+    if scheme.lower().startswith("socks"):
+        raise ValueError(f"{name} names a SOCKS proxy, which waitd cannot use: name an http or https proxy")
     login, at, host = rest.partition("/")[0].rpartition("@")
     try:
         origin = parse_origin(f"{scheme}://{host}")
