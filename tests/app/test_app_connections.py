@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from waitd.app.connections import RESOLVERS, open_connections, open_egress
 from waitd.connections.authorizer import AuthorizedConnections
@@ -60,6 +61,16 @@ async def test_by_default_every_configured_resolver_is_used(sources: dict[str, A
         assert (await resolved.get("only_directory")).host == "directory"
         with pytest.raises(UnknownConnection):
             await resolved.get("nowhere")
+
+
+async def test_a_broken_entry_of_the_file_is_reported_at_the_start(sources: dict[str, Any]) -> None:
+    sources["connections_file"].write_text('api = "http://planted@planted@h:port"\nonly_file = "http://file"')
+    with capture_logs() as logs:
+        async with connections(**sources) as resolved:
+            assert (await resolved.get("only_file")).host == "file"
+    [line] = [line for line in logs if line["event"] == "connection_unreadable"]
+    assert line["error"].startswith("api in ")
+    assert "planted" not in str(line)
 
 
 async def test_an_unavailable_resolver_ends_the_look_up(sources: dict[str, Any]) -> None:

@@ -100,3 +100,15 @@ def test_a_connections_file_that_cannot_be_read_is_an_error_at_once(
         assert done.returncode == code, done
         assert str(file) in done.stdout + done.stderr
         assert why in done.stdout + done.stderr
+
+
+def test_a_broken_entry_of_the_connections_file_is_named(waitd: Run, tmp_path: Path) -> None:
+    file = tmp_path / "connections.toml"
+    file.write_text("fine = 'http://h'\nbroken = 'http://planted@planted@h:port'\nnumber = 7\n")
+    done = waitd("config", "check", WAITD_CONNECTIONS_FILE=str(file), WAITD_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    told = done.stdout + done.stderr
+    assert "broken in" in told
+    assert "number in" in told
+    assert "fine in" not in told
+    assert "planted" not in told

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from urllib.request import getproxies_environment
 
+import structlog
 from pydantic import SecretStr
 
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer, AwsKeyProvider
@@ -36,6 +37,8 @@ from waitd.outgoing import (
     TlsContexts,
 )
 from waitd.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 #: How names are looked up, by the values of the setting `name_lookups`.
 LOOKUPS: Mapping[str, Callable[[], Lookup]] = {"c-ares": CaresLookup, "system": SystemLookup}
@@ -149,6 +152,8 @@ async def _file(settings: Settings, *_: object) -> Resolver | None:
         return None
     resolver = FileResolver(settings.connections_file)
     await resolver.load()
+    for mistake in resolver.mistakes():
+        log.error("connection_unreadable", error=mistake, consequence="its waits go on without an answer")
     return resolver
 
 

@@ -96,17 +96,18 @@ def unknown_variables(settings: "Settings", environment: Mapping[str, str]) -> l
 
 
 def _connections_file_mistakes(settings: "Settings") -> list[str]:
-    """Why the file of connections cannot be read, if there is one."""
+    """Why the file of connections, or an entry of it, cannot be read, if there is one."""
     from waitd.connections.file import FileResolver
     from waitd.core.errors import ConnectionUnavailable
 
     if settings.connections_file is None:
         return []
+    resolver = FileResolver(settings.connections_file)
     try:
-        asyncio.run(FileResolver(settings.connections_file).load())
+        asyncio.run(resolver.load())
     except ConnectionUnavailable as error:
         return [f"{error}."]
-    return []
+    return [f"{mistake}." for mistake in resolver.mistakes()]
 
 
 def _render_settings(effective: Mapping[str, Mapping[str, Any]]) -> "Table":

@@ -56,6 +56,17 @@ class FileResolver:
             why = error if isinstance(error, _UnreadableError) else type(error).__name__
             raise ConnectionUnavailable(f"the connections file {self._path} cannot be read: {why}") from None
 
+    def mistakes(self) -> list[str]:
+        """What is wrong with single entries of the file as it was loaded; quotes no value."""
+        return [mistake for conn_id in self._values or {} if (mistake := self._mistake(conn_id))]
+
+    def _mistake(self, conn_id: str) -> str | None:
+        try:
+            self._parse_entry(conn_id)
+        except ConnectionUnavailable as error:
+            return str(error)
+        return None
+
     async def lookup(self, conn_id: str) -> Connection:
         """The connection that the file describes.
 
@@ -74,7 +85,12 @@ class FileResolver:
         values = self._values or {}
         if conn_id not in values:
             raise UnknownConnection(f"there is no connection {conn_id} in {self._path}")
-        return parse_stored(conn_id, _without_id(values[conn_id]), f"{conn_id} in {self._path}")
+        return self._parse_entry(conn_id)
+
+    def _parse_entry(self, conn_id: str) -> Connection:
+        """Raises ConnectionUnavailable."""
+        value = (self._values or {})[conn_id]
+        return parse_stored(conn_id, _without_id(value), f"{conn_id} in {self._path}")
 
     def _note(self, trouble: str) -> None:
         """Notes trouble, and logs it once."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from waitd.core.aws.answers import AwsError, aws_verdict
-from waitd.core.http.answer import CredentialsRefused
+from waitd.core.aws.answers import AwsError, S3Operation, aws_verdict, s3_verdict
+from waitd.core.http.answer import CredentialsRefused, refuses_credentials
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable
 
 
@@ -29,7 +29,21 @@ def test_a_busy_or_broken_service_is_retried_after_its_retry_after(error: AwsErr
 
 def test_a_wrong_clock_is_unreachable() -> None:
     message = "The clock of AWS and the clock of this host differ too much."
-    assert aws_verdict(AwsError(403, "RequestExpired")) == Unreachable("clock_skew", message)
+    skewed = Unreachable("clock_skew", message)
+    assert aws_verdict(AwsError(403, "RequestTimeTooSkewed")) == skewed
+    assert aws_verdict(AwsError(403, "RequestExpired")) == CredentialsRefused(skewed)
+
+
+REFUSED_KEYS = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "TokenRefreshRequired")  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("code", REFUSED_KEYS)
+def test_each_code_of_a_key_that_expired_asks_for_another_key(status: int, code: str) -> None:
+    error = AwsError(status, code)
+    assert isinstance(aws_verdict(error), CredentialsRefused)
+    assert all(isinstance(s3_verdict(error, operation), CredentialsRefused) for operation in S3Operation)
+    assert refuses_credentials(status, b'{"__type": "com.amazon.coral.service#%s"}' % code.encode())
 
 
 def test_an_expired_token_is_looked_up_afresh_and_never_ends_a_wait() -> None:

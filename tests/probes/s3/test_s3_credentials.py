@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import moto.settings
 import pytest
 from certificates import Authority
 from forward_proxy import small_proxy
+from manual_clock import ManualClock
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
-from raw_server import ScriptedConnections, Transport, answer
+from raw_server import Script, ScriptedConnections, Transport, answer, raw_server
 from s3_pokes import aws, payload_of, poke, poke_key, s3_client
 from stream_server import answering, stream_server
 
@@ -167,18 +169,38 @@ async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
 STS_KEYS = AwsKeys("ASIA", "s", "t")
 
 
-def sts_answer() -> bytes:
+def sts_answer(key: str = "ASIA", expiration: str = "2100-01-01T00:00:00Z") -> bytes:
     keys = "".join(
         f"<{name}>{value}</{name}>"
         for name, value in [
-            ("AccessKeyId", "ASIA"),
+            ("AccessKeyId", key),
             ("SecretAccessKey", "s"),
             ("SessionToken", "t"),
-            ("Expiration", "2100-01-01T00:00:00Z"),
+            ("Expiration", expiration),
         ]
     )
     body = f"<R><AssumeRoleResult><Credentials>{keys}</Credentials></AssumeRoleResult></R>".encode()
     return answer(200, body, "Content-Type: text/xml")
+
+
+@pytest.mark.parametrize(
+    ("lives_for", "keys"), [(3600, ["ASIA1"] * 4), (40, ["ASIA1", "ASIA1", "ASIA2", "ASIA3"])]
+)
+async def test_a_role_is_assumed_again_before_its_keys_expire(lives_for: int, keys: list[str]) -> None:
+    def script(_: str, number: int) -> Script:
+        expiration = datetime.now(UTC) + timedelta(seconds=lives_for)
+        return [sts_answer(f"ASIA{number}", expiration.isoformat())]
+
+    async with raw_server(script) as server:
+        role = AssumedRole("arn:aws:iam::1:role/reader", (), server.url)
+        source = AwsKeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
+        clock = ManualClock(0.0)
+        credentials = AwsCredentials(now=clock)
+        seen = []
+        for seconds in (0.0, 4.0, 6.0, 60.0):
+            clock.at += seconds
+            seen += [(await credentials.get(source)).access_key_id]
+    assert seen == keys
 
 
 async def test_sts_is_verified_by_the_store_of_the_settings_and_reached_by_its_proxies(

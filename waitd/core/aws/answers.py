@@ -48,7 +48,7 @@ _S3_BUSY = frozenset({"SlowDown", "SlowDownRead", "ServiceUnavailable", "Interna
 #: An expired token says nothing about the target: the next token may work.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _S3_EXPIRED = _EXPIRED | {"RequestExpired"}
-_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidToken"})  # fmt: skip
 _BAD_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "IncompleteSignatureException"})  # fmt: skip
 _DENIED = frozenset({
@@ -62,6 +62,7 @@ _S3_REFUSALS = {
     "NoSuchBucket": _NO_BUCKET,
     "InvalidAccessKeyId": ("invalid_access_key_id", "S3 does not know the access key id."),
     "SignatureDoesNotMatch": ("bad_signature", "The signature does not match: the secret access key is wrong."),
+    "InvalidClientTokenId": ("invalid_access_key_id", "S3 does not know the access key id."),
     "InvalidToken": ("invalid_token", "The session token is not valid."),
 }  # fmt: skip
 _S3_DENIED = {
@@ -74,6 +75,9 @@ _TOKEN_EXPIRED = Unreachable(
 )
 
 
+_CLOCK_SKEW = Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
+
+
 def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - one return per row of the table
     """The verdict of an AWS error; `CredentialsRefused` if other credentials may help.
 
@@ -83,8 +87,10 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
     status, code = error.status, error.code
     if code in _EXPIRED:
         return CredentialsRefused(_TOKEN_EXPIRED)
+    if code == "RequestExpired":  # EC2 also says so of an expired token
+        return CredentialsRefused(_CLOCK_SKEW)
     if code in _SKEWED:
-        return Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
+        return _CLOCK_SKEW
     if code in _BUSY or _asks_again(status, error.retry_after):
         return Unreachable(f"http_{status}", _message(status, code), error.retry_after)
     if code in _UNKNOWN_KEY:

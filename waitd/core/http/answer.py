@@ -18,7 +18,7 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, U
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
 #: The codes of AWS's JSON services for a key that another one may replace.
 _REFUSED_KEY = re.compile(
-    rb'"[^"]*(?:ExpiredToken|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
+    rb'"[^"]*(?:ExpiredToken|RequestExpired|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
 )
 _V = TypeVar("_V")
 #: The reason of an outcome whose payload was over its size limit or was not JSON.

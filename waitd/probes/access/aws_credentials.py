@@ -23,6 +23,8 @@ from waitd.outgoing import EgressGuard
 
 #: Seconds for which keys are used before botocore is asked for them again.
 CACHE_SECONDS = 60.0
+#: The same for keys that expire before that.
+SHORT_CACHE_SECONDS = 5.0
 #: Seconds between two look-ups from scratch, for keys that were refused.
 REFRESH_INTERVAL = 30.0
 #: The most sources whose keys are cached.
@@ -87,7 +89,7 @@ class AwsCredentials:
         )
         now = self._now()
         self._cache[source] = _CachedKeys(
-            keys, now + CACHE_SECONDS, cached.looked_up_at if cached else now, credentials
+            keys, now + _lifetime(credentials), cached.looked_up_at if cached else now, credentials
         )
         return keys
 
@@ -188,6 +190,14 @@ def _freeze_credentials(
     except BotoCoreError as error:  # its message may quote a secret
         raise ValueError(f"botocore cannot use its credentials: {type(error).__name__}") from None
     return credentials, AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)
+
+
+def _lifetime(credentials: Any) -> float:
+    """For how long the present keys of botocore's credentials are cached, in seconds."""
+    expires_soon = getattr(credentials, "refresh_needed", None)  # only of those that botocore renews
+    if expires_soon is not None and expires_soon(refresh_in=CACHE_SECONDS + SHORT_CACHE_SECONDS):
+        return SHORT_CACHE_SECONDS
+    return CACHE_SECONDS
 
 
 def _proxies(own: Proxies, environment: Proxies) -> dict[str, str] | None:
