@@ -1,7 +1,8 @@
-"""nginx with a private CA, on free ports of 127.0.0.1."""
+"""nginx with a private CA, on free ports of all addresses."""
 
 import asyncio
 import shutil
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -17,12 +18,14 @@ from waitd.bench.children import check_running, child, free_port
 BODY = '{"job":{"id":"x","state":"RUNNING","progress":0.5},"rows":0}'
 #: The suffix of the hosts, which resolve to 127.0.0.1 everywhere (RFC 6761).
 SUFFIX = "bench.localhost"
+HOST = socket.gethostname()
 
 _CLOSING = "keepalive_timeout 0; access_log {folder}/{name} reused;"
 _NO_SESSIONS = "ssl_session_tickets off; ssl_session_cache off;"
 #: The servers: each has its directives.
 SERVERS: Mapping[str, str] = {
     "http": "",
+    "closing": "keepalive_timeout 0;",
     "https": "",
     "1.2 full": "ssl_protocols TLSv1.2;" + _NO_SESSIONS + _CLOSING,
     "1.2 resumed": "ssl_protocols TLSv1.2;" + _CLOSING,
@@ -37,7 +40,7 @@ http {{
 {servers}
 }}
 """
-_SERVER = """  server {{ listen 127.0.0.1:{port}{tls} backlog=4096; {directives}
+_SERVER = """  server {{ listen {port}{tls} backlog=4096; {directives}
     location / {{ return 200 '{body}'; }} }}"""
 _TLS = " ssl"
 
@@ -56,12 +59,19 @@ class Nginx(NamedTuple):
 
     def url(self, server: str, host: int = 0) -> str:
         """The URL of one of its hosts, without a path."""
-        scheme = "http" if server == "http" else "https"
-        return f"{scheme}://h{host}.{SUFFIX}:{self.ports[server]}"
+        return f"{_scheme(server)}://h{host}.{SUFFIX}:{self.ports[server]}"
+
+    def own_url(self, server: str) -> str:
+        """The URL by this machine's name, which is not one of loopback."""
+        return f"{_scheme(server)}://{HOST}:{self.ports[server]}"
 
     def resumed(self, server: str) -> Counter[str]:
         """How many connections of a closing server were resumed (`r`), and how many not (`.`)."""
         return Counter((self.folder / server.replace(" ", "-")).read_text().split())
+
+
+def _scheme(server: str) -> str:
+    return "http" if server in {"http", "closing"} else "https"
 
 
 @asynccontextmanager
@@ -74,7 +84,7 @@ async def running_nginx(cores: Collection[int]) -> AsyncIterator[Nginx]:
         folder = Path(home)
         authority = trustme.CA()
         authority.cert_pem.write_to_path(folder / "ca.pem")
-        certificate = authority.issue_cert(f"*.{SUFFIX}")
+        certificate = authority.issue_cert(f"*.{SUFFIX}", HOST)
         certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
         ports = {name: free_port() for name in SERVERS}
         (folder / "conf").write_text(_config(folder, ports))
@@ -91,7 +101,7 @@ def _config(folder: Path, ports: Mapping[str, int]) -> str:
     certificate = f"ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.pem;"
     servers = []
     for name, directives in SERVERS.items():
-        tls = name != "http"
+        tls = _scheme(name) == "https"
         own = directives.format(folder=folder, name=name.replace(" ", "-"))
         servers.append(
             _SERVER.format(
