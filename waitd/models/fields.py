@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from waitd.core.connections.connection import is_conn_id
@@ -42,6 +42,11 @@ RequestTimeout = Annotated[
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)]
+
+
+def null_is(default: object) -> BeforeValidator:
+    """Takes null as this default, as Airflow's operators take None."""
+    return BeforeValidator(lambda value: default if value is None else value)
 
 
 def _check_conn_id(text: str) -> str:

@@ -91,6 +91,8 @@ def test_the_number_of_headers_is_limited() -> None:
     [
         ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1700000090"}, 90.0),
         ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1600000000"}, 0.0),
+        ({"X-RateLimit-Remaining": "0.0", "X-RateLimit-Reset": "1700000090000"}, 90.0),
+        ({"RateLimit-Remaining": "-1", "RateLimit-Reset": "5"}, 5.0),
         ({"X-Rate-Limit-Remaining": " 0 ", "X-Rate-Limit-Reset": "2.5"}, 2.5),
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "soon"}, DEFAULT_RATE_LIMIT_PAUSE),
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "999999999"}, LONGEST_RETRY_AFTER),

@@ -59,6 +59,7 @@ CASES = [
     Case("malformed gzip", [answer(200, b"{}", "Content-Encoding: gzip")], Unreachable, "truncated", IS_DONE),
     Case("truncated gzip", [answer(200, gzip.compress(HUGE)[:200], "Content-Encoding: gzip"), CLOSE], Unreachable, "truncated", IS_DONE),
     Case("truncated gzip that lacks its checksum", [answer(200, gzip.compress(BIG)[:-4], "Content-Encoding: gzip")], Unreachable, "truncated", {"result": "size(text)"}),
+    Case("an encoding that is none", [answer(200, b'{"state": "done"}', "Content-Encoding: utf-8")], Success, "success", IS_DONE, payload={"state": "done"}),
     Case("an encoding that was not accepted", [answer(200, b"{}", "Content-Encoding: br")], Unreachable, "truncated", IS_DONE),
     Case("an endless body", [CHUNKED, ENDLESS], Unreachable, "too_large", IS_DONE, "1 MiB"),
     Case("an announced huge body", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n", HANG], Unreachable, "too_large", IS_DONE),

@@ -28,9 +28,13 @@ EXPIRED = [
     answer(403, b"", 'WWW-Authenticate: Bearer error="invalid_token"'),
     answer(403, b'{"error": {"code": "SESSION_GONE"}}'),
 ]
+OTHERWISE = [
+    *(answer(status) for status in (419, 440, 498)),
+    answer(400, b"", 'WWW-Authenticate: Bearer realm="x", error="invalid_token"'),
+]
 
 
-@pytest.mark.parametrize("refusal", [answer(401), LOGIN, *EXPIRED])
+@pytest.mark.parametrize("refusal", [answer(401), LOGIN, *EXPIRED, *OTHERWISE])
 async def test_a_refused_request_is_repeated_with_fresh_credentials(refusal: bytes) -> None:
     async with (
         raw_server(accept_only("new", refusal)) as server,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.schedule import grid_phase
+from waitd.models import parse_model
 from waitd.probes.cel.conditions import shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
-from waitd.probes.http.params import HttpTarget, _origin, endpoint_origin, parse_target
+from waitd.probes.http.params import HttpParams, HttpTarget, _origin, endpoint_origin, parse_target
 
 URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
 BY_CONN: dict[str, Any] = {"http_conn_id": "c"}
@@ -44,7 +45,7 @@ def parse(params: dict[str, Any], namespace: str = "default", known: Connection 
         (URL | {"http_conn_id": "a\nb"}, "/http_conn_id", ""),
         *((URL | {"http_conn_id": bad}, "/http_conn_id", "string") for bad in (5, 0, False)),
         (URL | {"http_conn_id": []}, "/http_conn_id", "string"),
-        (URL | {"method": "get"}, "/method", "GET"),
+        (URL | {"method": "TRACE"}, "/method", "GET"),
         (URL | {"method": "CONNECT"}, "/method", "GET"),
         *((URL | {"headers": {name: "hunter2"}}, f"/headers/{name}", "conn_id") for name in ("Authorization", "Cookie", "X-API-Key", "My-Token", "x-client-secret", "Proxy-Authorization")),
         *((URL | {"headers": {name: "1"}}, f"/headers/{name}", "") for name in ("Host", "content-length", "Transfer-Encoding", "Connection")),
@@ -190,3 +191,9 @@ def test_an_empty_conn_id_means_none() -> None:
     target = parse_target(URL | {"http_conn_id": ""}, namespace="default", secret_headers=(), known=None)
     assert target.conn_id is None
     assert target.key == parse_target(URL, namespace="default", secret_headers=(), known=None).key
+
+
+def test_null_is_the_default_and_a_method_has_any_case_as_in_airflow() -> None:
+    nulls = dict.fromkeys(("headers", "request_params", "response_error_codes_allowlist", "data", "json"))
+    params = {"endpoint": "http://h/x", "method": "get"}
+    assert parse_model(HttpParams, params | nulls) == parse_model(HttpParams, params | {"method": "GET"})

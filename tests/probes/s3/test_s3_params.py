@@ -8,9 +8,10 @@ from s3_pokes import s3_client
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
+from waitd.models import parse_model
 from waitd.probes.s3.key import S3KeyProbe
 from waitd.probes.s3.keys_unchanged import S3KeysUnchangedProbe
-from waitd.probes.s3.params import MAX_SHARERS, S3KeyTarget, key_target
+from waitd.probes.s3.params import MAX_SHARERS, S3KeyParams, S3KeysUnchangedParams, S3KeyTarget, key_target
 
 
 def target(**params: Any) -> S3KeyTarget:
@@ -174,3 +175,12 @@ def test_targets_share_their_equal_parts() -> None:
     one, two = target(bucket_key="s3://bucket/a"), target(bucket_key="s3://bucket/b")
     assert one.options is two.options
     assert one.addresses[0][0] is two.addresses[0][0]
+
+
+def test_null_and_empty_are_the_default_as_in_airflow() -> None:
+    key = {"bucket_key": "s3://b/k"}
+    empty = {"metadata_keys": None, "check": "", "bucket_name": None}
+    assert parse_model(S3KeyParams, key | empty) == parse_model(S3KeyParams, key)
+    period = {"bucket_name": "b", "prefix": "p"}
+    with_null = parse_model(S3KeysUnchangedParams, period | {"previous_objects": None})
+    assert with_null == parse_model(S3KeysUnchangedParams, period)

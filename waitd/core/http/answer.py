@@ -16,6 +16,8 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, U
 
 #: Statuses below 500 with which a server asks for a retry: 408 Request Timeout, 425 Too Early, 429.
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
+#: What servers send instead of a 401 for a session or token that has expired: Laravel, IIS, ArcGIS.
+EXPIRED_STATUSES = frozenset({419, 440, 498})
 #: The codes of AWS's JSON services for a key that another one may replace.
 _REFUSED_KEY = re.compile(
     rb'"[^"]*(?:ExpiredToken|RequestExpired|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'

@@ -11,6 +11,11 @@ from collections.abc import Sequence
 SLICE = 1024
 #: A gzip body may have this many members. A body of 1 MiB from bgzip has 17.
 MAX_MEMBERS = 128
+#: The content codings that exist. Servers also write what is none, such as `none` or `utf-8`.
+_GZIP = frozenset({"gzip", "x-gzip", "deflate"})
+_OTHER_CODINGS = frozenset(
+    {"aes128gcm", "br", "bzip2", "compress", "dcb", "dcz", "exi", "lzma", "pack200-gzip", "x-compress", "xz", "zstd"}
+)  # fmt: skip
 #: An encoded body may be this much larger than the decoded one; encoders stay below 0.1 %.
 MAX_EXPANSION = 64 * 1024
 
@@ -75,9 +80,9 @@ def decoder_for(content_encodings: Sequence[str]) -> Decoder | None:
         ValueError: waitd does not accept this encoding. Several encodings are one of those.
     """
     names = [name.strip().lower() for line in content_encodings for name in line.split(",")]
-    encodings = [name for name in names if name not in {"", "identity"}]
+    encodings = [name for name in names if name in _GZIP or name in _OTHER_CODINGS]
     if not encodings:
         return None
-    if len(encodings) == 1 and encodings[0] in {"gzip", "x-gzip", "deflate"}:
+    if len(encodings) == 1 and encodings[0] in _GZIP:
         return Decoder()
     raise ValueError("unknown Content-Encoding")

@@ -36,7 +36,10 @@ _KEEP_ALIVE_MARGIN = 2.0
 DEFAULT_RATE_LIMIT_PAUSE = 60.0
 #: Larger resets of a rate limit are Unix seconds, smaller ones are relative.
 _UNIX_RESET = 1e9
+#: Larger ones are Unix milliseconds.
+_UNIX_MILLISECONDS = 1e11
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,9})?")
+_NOTHING = re.compile(r"0(\.0*)?|-[0-9.]+")
 #: The field RateLimit, in the forms of its drafts: `"a";r=0;t=30` and `remaining=0, reset=30`.
 _NONE_LEFT = re.compile(r"(?:^|[;,\s])(?:r|remaining)=0(?:$|[;,\s])")
 _RESET = re.compile(r"(?:^|[;,\s])(?:t|reset)=([0-9]+)")
@@ -122,7 +125,7 @@ def parse_rate_limit(headers: Mapping[str, str], now: float) -> float | None:
         now: Unix seconds.
     """
     for prefix in ("X-RateLimit-", "RateLimit-", "X-Rate-Limit-"):
-        if headers.get(f"{prefix}Remaining", "").strip() == "0":
+        if _NOTHING.fullmatch(headers.get(f"{prefix}Remaining", "").strip()):
             return _reset_pause(headers.get(f"{prefix}Reset", "").strip(), now)
     combined = headers.get("RateLimit", "")
     exhausted = _NONE_LEFT.search(combined)
@@ -136,6 +139,8 @@ def _reset_pause(reset: str, now: float) -> float:
     if not _NUMBER.fullmatch(reset):
         return DEFAULT_RATE_LIMIT_PAUSE
     seconds = float(reset)
+    if seconds > _UNIX_MILLISECONDS:
+        seconds /= 1000
     pause = seconds - now if seconds > _UNIX_RESET else seconds
     return min(max(pause, 0.0), LONGEST_RETRY_AFTER)
 

@@ -22,6 +22,7 @@ from waitd.core.connections.connection import Connection, check_endpoint, is_con
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
 from waitd.models import RequestTimeout, Strict, parse_model, pointer
+from waitd.models.fields import null_is
 from waitd.probes.cel.conditions import Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.cel.response import RESPONSE_ENV
@@ -40,6 +41,10 @@ _URL_SAFE = "".join(map(chr, range(33, 127)))
 _STATUS = re.compile(r"[1-5][0-9][0-9]")
 
 
+def _upper(method: Any) -> Any:
+    return method.upper() if isinstance(method, str) else method
+
+
 class HttpParams(Strict):
     """`params` of the kind `http`: the names of Airflow's HttpSensor, and conditions."""
 
@@ -49,20 +54,22 @@ class HttpParams(Strict):
     http_conn_id: Annotated[
         str | None, BeforeValidator(lambda conn_id: None if conn_id == "" else conn_id)
     ] = Field(default=None, description="The connection that knows address and credentials.")
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
-        default="GET", description="The request's method."
-    )
+    method: Annotated[
+        Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"], BeforeValidator(_upper)
+    ] = Field(default="GET", description="The request's method.")
     safe: bool = Field(
         default=False,
         description="The request only reads: a POST or PATCH, too, is sent again if the server closed its idle connection.",
     )
-    headers: dict[str, str] = Field(default_factory=dict, description="Request headers; no secrets.")
-    request_params: dict[str, Any] = Field(
+    headers: Annotated[dict[str, str], null_is({})] = Field(
+        default_factory=dict, description="Request headers; no secrets."
+    )
+    request_params: Annotated[dict[str, Any], null_is({})] = Field(
         default_factory=dict, description="The query: strings, numbers, or lists of them."
     )
     data: str | None = Field(default=None, description="The request body, as text.")
     json_body: Any = Field(default=None, alias="json", description="The request body, as JSON.")
-    response_error_codes_allowlist: list[str] = Field(
+    response_error_codes_allowlist: Annotated[list[str], null_is(["404"])] = Field(
         default=["404"], description='Statuses that mean "not yet".'
     )
     request_timeout: RequestTimeout = 10.0

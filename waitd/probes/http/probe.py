@@ -17,7 +17,7 @@ import structlog
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
-from waitd.core.http.answer import CredentialsRefused, with_retry_after
+from waitd.core.http.answer import EXPIRED_STATUSES, CredentialsRefused, with_retry_after
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.outgoing import EgressGuard
 from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable
@@ -230,8 +230,8 @@ class HttpPoke(TasklessPoke):
         # No ETag with a signature: it may cover the header that a conditional request adds.
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             context.etags.store(self._targets, answer, results)
-        elif answer.facts.status == 400 and access is not None:
-            results = [_refused_by_aws(result, access) for result in results]
+        elif 400 <= answer.facts.status <= 499 and access is not None:
+            results = [_refused_otherwise(answer, result, access) for result in results]
         pause = answer.facts.retry_after
         return results if pause is None else [with_retry_after(result, pause) for result in results]
 
@@ -333,9 +333,15 @@ class HttpPoke(TasklessPoke):
         return [each.verdict if isinstance(each, CredentialsRefused) else each for each in results]
 
 
-def _refused_by_aws(result: Evaluation, access: HttpAccess) -> Evaluation:
-    """What AWS's 400 means: its JSON services also send it for a signature with an expired key."""
-    signed = isinstance(access.authorization.signer, AwsSigner)
-    if signed and isinstance(result, Failure) and result.reason == "http_400":
+def _refused_otherwise(answer: HttpAnswer, result: Evaluation, access: HttpAccess) -> Evaluation:
+    """What a 4xx means that refuses expired credentials by something else than its status.
+
+    AWS's JSON services answer 400 to a signature with an expired key.
+    """
+    status, challenge = answer.facts.status, answer.response.headers.get("WWW-Authenticate", "")
+    if not isinstance(result, Failure) or result.reason != f"http_{status}":
+        return result
+    by_aws = status == 400 and isinstance(access.authorization.signer, AwsSigner)
+    if by_aws or status in EXPIRED_STATUSES or "invalid_token" in challenge:
         return CredentialsRefused(result, repeat_unchanged=False)
     return result
