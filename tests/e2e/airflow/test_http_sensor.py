@@ -1,9 +1,6 @@
 """Airflow's own HttpSensor and the kind `http` say the same of the same answer."""
 
 import asyncio
-import json
-import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +8,9 @@ import pytest
 from aiohttp import web
 from daemon import serving
 from fakes import FakeConnections
+from sensor_pokes import last_verdict, sensors_say
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.verdict import Success
-from waitd.core.waits.wait import Progress
-from waitd.ports import Target
 from waitd.probes.http.probe import HttpProbe
 
 pytestmark = pytest.mark.slow
@@ -66,18 +61,12 @@ CASES = [
 ]
 
 
-@dataclass
-class PokedWait:
-    target: Target
-    progress: Progress = field(default_factory=Progress)
-
-
 async def test_a_poke_says_what_airflows_sensor_says(environment: Path, tmp_path: Path) -> None:
     async with serving("GET", "/{status}/{state:.*}", respond) as url:
         pokes = [
             {"path": case.path, "extra": case.extra, "check": case.check and case.check[0]} for case in CASES
         ]
-        said = await sensors_say(environment, tmp_path, url, pokes)
+        said = await sensors_say(environment, "http_sensors.py", tmp_path, url, pokes)
         connections = [
             Connection(f"api_{number}", "http", host=url, extra=case.extra)
             for number, case in enumerate(CASES)
@@ -96,21 +85,6 @@ async def respond(request: web.Request) -> web.Response:
     return web.json_response({"state": state}, status=200 if status == "slow" else int(status))
 
 
-async def sensors_say(environment: Path, directory: Path, url: str, pokes: list[dict[str, Any]]) -> list[str]:
-    asked, answered = directory / "pokes.json", directory / "answers.json"
-    asked.write_text(json.dumps(pokes), "utf-8")
-    process = await asyncio.create_subprocess_exec(
-        *(environment / "bin/python", Path(__file__).with_name("http_sensors.py"), url, asked, answered),
-        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(directory)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()[-2000:]
-    said: list[str] = json.loads(answered.read_text("utf-8"))
-    return said
-
-
 async def verdict_of(probe: HttpProbe, number: int, case: Case) -> str:
     params: dict[str, Any] = {
         "http_conn_id": f"api_{number}",
@@ -118,5 +92,4 @@ async def verdict_of(probe: HttpProbe, number: int, case: Case) -> str:
         "request_timeout": 60,
         "success_when": case.check and case.check[1],
     }
-    [verdict] = await probe.poke([PokedWait(probe.parse(params, namespace="default"))])
-    return "success" if isinstance(verdict, Success) else type(verdict).__name__.lower()
+    return await last_verdict(probe, params)
