@@ -41,7 +41,7 @@ def main() -> None:
         return resident_bytes()
 
     before, after = grow(0, BEFORE), grow(BEFORE, BEFORE + MORE)
-    print(poker.bytes_each(64), (after - before) / MORE)  # noqa: T201 - the result
+    print(poker.gauges.bytes_each(64), (after - before) / MORE)  # noqa: T201 - the result
 
 
 if __name__ == "__main__":

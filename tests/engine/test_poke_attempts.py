@@ -12,7 +12,7 @@ from fakes import TasklessProbe, after, defect, hang
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Verdict
-from waitd.engine.poke_dispatcher import STARTS_PER_TURN, PokeAttempt
+from waitd.engine.poke_attempts import STARTS_PER_TURN, PokeAttempt
 
 
 @in_virtual_time

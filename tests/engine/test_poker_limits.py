@@ -21,7 +21,7 @@ async def test_pokes_in_progress_stay_within_the_limit_and_at_deadlines_within_t
         in_flight = []
         for _ in range(500):
             await asyncio.sleep(0.1)
-            harness.poker.refresh_gauges()
+            harness.poker.gauges.refresh()
             in_flight.append(harness.sample("waitd_pokes_in_flight"))
         assert max(in_flight[:190]) == 2, "half of them at origins that have not answered"
         assert max(in_flight) == 8
@@ -42,7 +42,7 @@ async def test_hanging_origins_do_not_delay_the_pokes_of_a_healthy_one(run_poker
         gaps = [gap for n in range(200) for gap in harness.gaps(f"good{n}")[1:]]
         assert len(gaps) > 200 * 110
         assert max(gaps) < 1.1
-        harness.poker.refresh_gauges()
+        harness.poker.gauges.refresh()
         assert harness.sample("waitd_origins_limited") == 100
 
 
@@ -53,11 +53,11 @@ async def test_an_origin_that_answers_again_gets_its_limit_back(run_poker: RunPo
         for n in range(64):
             harness.add(f"w{n}", interval=30)
         await asyncio.sleep(60)
-        harness.poker.refresh_gauges()
+        harness.poker.gauges.refresh()
         assert harness.sample("waitd_origins_limited") == 1
         hanging = False
         await asyncio.sleep(300)
-        harness.poker.refresh_gauges()
+        harness.poker.gauges.refresh()
         assert harness.sample("waitd_origins_limited") == 0
         assert harness.sample("waitd_waits_overdue") == 0
 

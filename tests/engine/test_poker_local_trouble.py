@@ -39,7 +39,7 @@ async def test_own_trouble_is_no_poke_no_backoff_and_no_fault_of_the_origin(run_
         await asyncio.sleep(31)
         assert harness.live("rare").progress.pokes == 1
         assert harness.live("w0").progress.runs[-1].reason == "pending"
-        harness.poker.refresh_gauges()
+        harness.poker.gauges.refresh()
         assert harness.sample("waitd_origins_limited") == 0
 
 

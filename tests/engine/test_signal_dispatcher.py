@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending
-from waitd.engine.poker import NEWS_PAUSE_SECONDS
+from waitd.engine.news import NEWS_PAUSE_SECONDS
 from waitd.engine.signal_dispatcher import SignalDispatcher
 from waitd.ports import Signal, SignalKey
 
@@ -139,4 +139,4 @@ async def test_news_without_listeners_pokes_no_wait_and_is_counted() -> None:
     async with running_signals() as harness:
         assert harness.signals.on_s3_object("s3_event", "landing", "a.csv", None) == 0
         assert harness.sample("waitd_signals_total", source="s3_event") == 1
-        harness.poker.poke_soon("unknown")
+        harness.poker.news.poke_soon("unknown")

@@ -213,7 +213,7 @@ class Engine(StoreListener):
 
     def refresh_gauges(self) -> None:
         """Sets the gauges that are computed for a scrape only."""
-        self.poker.refresh_gauges()
+        self.poker.gauges.refresh()
         self.wait_counts.refresh_gauges()
         unreadable = self.store.unreadable_counts()
         self.instruments.unreadable_waits.set(unreadable.get("waits", 0))

@@ -167,7 +167,7 @@ class Meter(StoreListener):
         self._attribution.add_sample(done, seconds, cpu_seconds)
         self._account_pokes(done)
         if self._samples % SIZING_INTERVAL == 0 or not self.wait_bytes:
-            self.wait_bytes = self._poker.bytes_each(SIZED_WAITS) or self.wait_bytes
+            self.wait_bytes = self._poker.gauges.bytes_each(SIZED_WAITS) or self.wait_bytes
         self._samples += 1
         rss = self._memory()
         self._account_overhead(done, seconds, cpu_seconds, rss)

@@ -1,8 +1,8 @@
 """The poker: holds every waiting wait, pokes each when it is due, and hands over those that ended.
 
-    calendar ── due ──▶ origins' queues ──▶ dispatcher: probe.start_poke ──▶ verdicts: step
-        ▲                                                                          │
-        └──────────── pending, unreachable ────────────────────────────────────────┴──▶ outcome
+    calendar ── due ──▶ origins' queues ── limits ──▶ probe.start_poke ──▶ verdicts: step
+        ▲                                                                        │
+        └───────────── pending, unreachable ─────────────────────────────────────┴──▶ outcome
 
 While a wait is not due, it costs an entry in the calendar, and neither a task nor a timer.
 """
@@ -10,43 +10,43 @@ While a wait is not due, it costs an entry in the calendar, and neither a task n
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from math import inf
-from sys import getsizeof
 
 import anyio
 
-from waitd.core.waits.schedule import next_grid_point
+from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, next_poke_after_restart
 from waitd.core.waits.wait import Progress
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, find_origin
 from waitd.engine.held_wait_factory import HeldWaitFactory
 from waitd.engine.listeners import Listeners
-from waitd.engine.memory_sizing import bytes_each, sampled
-from waitd.engine.origins import Origins
-from waitd.engine.poke_dispatcher import PokeDispatcher
+from waitd.engine.live_waits import LiveWaits
+from waitd.engine.news import NewsPokes
+from waitd.engine.origins import OriginQueue, Origins
+from waitd.engine.poke_attempts import STARTS_PER_TURN, PokeAttempt, PokeAttempts
+from waitd.engine.poker_gauges import PokerGauges
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
 from waitd.engine.trouble_log import TroubleLog
 from waitd.engine.verdicts import OutcomeWriter, VerdictHandler
 from waitd.metrics import Instruments
-from waitd.ports import LiveWait, PokerStore, Probe, StoredOutcome, StoredWait, StoreListener, WaitingOn
+from waitd.ports import LiveWait, PokerStore, Probe, StoredOutcome, StoredWait, StoreListener
 
-#: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
-#: by their phase.
-CATCH_UP_SECONDS = 10.0
 #: A wait that is queued or being poked is checked this often, in seconds, and at its deadline.
 ALARM_SECONDS = 30.0
-#: News is a signal, or an S3 event, about a wait. A poke for news comes at least this many seconds
-#: after the wait's last verdict; all news until then shares that poke.
-NEWS_PAUSE_SECONDS = 0.2
 
 
 class Poker(StoreListener):
     """Holds and pokes waits. A daemon has one; `run` is its loop.
 
+    Final pokes, those at a deadline, may start above `poke_concurrency`, up to twice as many.
+
     Attributes:
         listeners: the waits to be poked for news.
+        news: pokes them.
+        gauges: the poker in figures.
         outcomes: the outcomes that are not on disk yet.
         progress_buffer: the progress that is not on disk yet.
     """
@@ -69,118 +69,55 @@ class Poker(StoreListener):
         self._instruments = instruments
         self._factory = HeldWaitFactory(probes, instruments, submitter)
         self._capacity = capacity
+        self._concurrency = poke_concurrency
         self._held: dict[str, HeldWait] = {}
         self._calendar = Calendar()
-        self.listeners = Listeners()
-        #: The waits for which news arrived during their poke.
-        self._news: set[str] = set()
         self._origins = Origins(poke_concurrency=poke_concurrency, per_origin=per_host_concurrency)
+        self._attempts = PokeAttempts(clock, self._origins, start_queued=self.start_queued)
+        self._in_progress = self._attempts.in_progress
         self._wakeup = asyncio.Event()
+        self._start_scheduled = False
+        self._stopped = False
+        self._failure: Exception | None = None
+        self.listeners = Listeners()
+        self.news = NewsPokes(self._held, clock, schedule=self._schedule)
+        self._news_during_poke = self.news.during_poke
         self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
         self.progress_buffer = ProgressBuffer(store, clock)
         verdicts = VerdictHandler(
             clock,
             outcomes=self.outcomes,
             progress_buffer=self.progress_buffer,
-            poke_at=self._poke_at,
+            release=self.release,
+            poke_at=self.poke_at,
             on_failure=self._fail,
             jitter=jitter,
             troubles=troubles or TroubleLog(clock, instruments),
         )
-        self._dispatcher = PokeDispatcher(
+        self._on_result = verdicts.on_result
+        self._live_waits = LiveWaits(
+            self._held,
             self._origins,
             clock,
-            instruments,
+            in_progress=self._in_progress,
             poke_concurrency=poke_concurrency,
-            set_alarm=self._set_alarm,
-            on_result=verdicts.on_result,
-            on_failure=self._fail,
         )
-        self._failure: Exception | None = None
-
-    # ------------------------------------------------------------ held waits
-
-    @property
-    def held(self) -> int:
-        """How many waits are held."""
-        return len(self._held)
-
-    def capacity_left(self) -> int:
-        """How many more waits may be accepted."""
-        return max(0, self._capacity - len(self._held))
-
-    def live(self, wait_id: str) -> LiveWait | None:
-        """Returns the current state of a wait; None when it is not held."""
-        held = self._held.get(wait_id)
-        if held is None:
-            return None
-        now, ahead = self._clock.now(), held.due - self._clock.monotonic()
-        return LiveWait(held.progress, now + max(0.0, ahead), self._waiting_on(held, now + ahead))
-
-    def live_progress(self, wait_id: str) -> Progress | None:
-        """Returns the progress of a wait up to its last poke; None when it is not held."""
-        held = self._held.get(wait_id)
-        return None if held is None else held.progress
-
-    def _waiting_on(self, held: HeldWait, due: float) -> WaitingOn:
-        """`due` is when the wait was or will be due, in Unix seconds."""
-        origin = self._origins.get(find_origin(held))
-        stage, held_up_by = "scheduled", None
-        if held.ended:
-            stage = "ending"
-        elif held.in_flight:
-            stage = "poking"
-        elif held.queued or held.final:
-            stage = "queued"
-            if not held.final:  # no limit holds for the final poke
-                full = "poke_concurrency" if self._dispatcher.is_full else None
-                held_up_by = self._origins.full(origin) or full
-        return WaitingOn(
-            stage=stage,
-            since=None if stage == "scheduled" else due,
-            held_up_by=held_up_by,
-            origin=origin.name,
-            origin_limit=int(origin.limit),
-            origin_running=origin.running,
-            origin_held_down=origin.held_down,
-            quiet_until=held.quiet_until,
+        self.gauges = PokerGauges(
+            instruments,
+            self._held,
+            self._calendar,
+            self._origins,
+            in_progress=self._in_progress,
+            outcomes=self.outcomes,
+            progress_buffer=self.progress_buffer,
+            capacity_left=self.capacity_left,
         )
 
-    def poke_now(self, wait_id: str) -> bool:
-        """Makes a wait due now; False when it is not held."""
-        held = self._held.get(wait_id)
-        if held is None or held.ended:
-            return False
-        if held.idle:
-            self._schedule(held, self._clock.monotonic())
-        return True
-
-    def poke_soon(self, wait_id: str) -> None:
-        """Pokes a wait for news: now, after the poke in progress, or after `NEWS_PAUSE_SECONDS`."""
-        held = self._held.get(wait_id)
-        if held is None or held.ended:
-            return
-        if held.in_flight:
-            self._news.add(held.id)
-        elif held.idle:
-            runs = held.progress.runs
-            pause = max(0.0, runs[-1].last_at + NEWS_PAUSE_SECONDS - self._clock.now()) if runs else 0.0
-            due = self._clock.monotonic() + min(pause, NEWS_PAUSE_SECONDS)
-            if due < held.due:
-                self._schedule(held, due)
-
-    def holds(self, wait_id: str) -> bool:
-        """Whether the wait is held."""
-        return wait_id in self._held
+    # ------------------------------------------------------------ a wait comes, and goes
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         """See `StoreListener`: holds new waits."""
         self.adopt(waits)
-
-    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
-        """See `StoreListener`: stops holding waits."""
-        for outcome in outcomes:
-            self.drop(outcome.wait.id)
 
     def adopt(self, waits: Iterable[StoredWait]) -> None:
         """Holds stored waits.
@@ -196,7 +133,11 @@ class Poker(StoreListener):
                     # The wall clock may have been set back since the wait was accepted.
                     held.deadline = min(held.deadline, now + wait.spec.timeout)
                     self._held[wait.id] = held
-                    due = self._next_due(held, now) if held.progress.runs else now
+                    due = now
+                    if runs := held.progress.runs:
+                        last_at, interval = runs[-1].last_at, held.pacing.poke_interval
+                        due = next_poke_after_restart(held.phase, interval, last_at, now)
+                        due = min(due, held.deadline)
                     listens = held.kind.has_topics or wait.spec.wake_on is not None
                     if (listens and self.listeners.add(held, wait)) or due <= now:
                         held.due = monotonic
@@ -207,16 +148,10 @@ class Poker(StoreListener):
             if self._calendar.put_all(due_now, monotonic):
                 self._wakeup.set()
 
-    def _next_due(self, held: HeldWait, now: float) -> float:
-        """Returns when an adopted wait is poked again, in Unix seconds."""
-        if now >= held.deadline:
-            return now
-        interval = held.pacing.poke_interval
-        last_at = min(held.progress.runs[-1].last_at, now)  # the clock may have been set back
-        due = next_grid_point(held.phase, interval, last_at - interval, now)
-        if last_at + interval <= now:
-            due = min(due, now + held.phase * CATCH_UP_SECONDS)
-        return min(due, held.deadline)
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """See `StoreListener`: stops holding waits."""
+        for outcome in outcomes:
+            self.drop(outcome.wait.id)
 
     def drop(self, wait_id: str) -> None:
         """Stops holding a wait: it ended, was cancelled, or was superseded."""
@@ -224,42 +159,16 @@ class Poker(StoreListener):
         if held is not None:
             held.ended = True
             self._origins.forget(held)
-            self._news.discard(wait_id)
+            self._news_during_poke.discard(wait_id)
             self.listeners.remove(held)
 
-    def reanchor(self, moved: float) -> None:
-        """Moves the deadlines with a wall clock that stepped by `moved` seconds.
-
-        The next pokes stay: the calendar uses the monotonic clock.
-        """
-        for held in self._held.values():
-            held.deadline += moved
-            if held.quiet_until is not None:
-                held.quiet_until += moved
-
-    def bytes_each(self, sample: int) -> float:
-        """Estimates the bytes of a held wait from `sample` waits; 0 when none is held."""
-        if not self._held:
-            return 0.0
-        tables = getsizeof(self._held) + self._calendar.bytes() + self.progress_buffer.bytes()
-        return bytes_each(sampled(self._held, sample)) + tables / len(self._held)
-
-    def refresh_gauges(self) -> None:
-        """Sets the gauges; called before a scrape."""
-        instruments = self._instruments
-        instruments.pokes_in_flight.set(self._dispatcher.in_progress)
-        instruments.waits_overdue.set(self._origins.queued)
-        instruments.waits_ending.set(self.outcomes.pending)
-        instruments.origins_limited.set(self._origins.limited)
-        instruments.capacity_left.set(self.capacity_left())
-
-    # ------------------------------------------------------------ the loop
+    # ------------------------------------------------------------ a wait becomes due
 
     async def run(self) -> None:
         """Pokes until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.outcomes.run, name="outcomes")
-            tasks.start_soon(self._dispatcher.run, name="poke timeouts")
+            tasks.start_soon(self._attempts.run, name="poke timeouts")
             try:
                 while self._failure is None:
                     self._queue_due()
@@ -267,7 +176,8 @@ class Poker(StoreListener):
                     await self._clock.sleep_until(inf if due is None else due, self._wakeup)
                 raise self._failure
             finally:
-                await self._dispatcher.cancel_all()
+                self._stopped = True
+                await self._attempts.cancel_all()
 
     def _fail(self, error: Exception) -> None:
         """Makes `run` raise a defect that was met in a callback of the event loop."""
@@ -291,25 +201,11 @@ class Poker(StoreListener):
                     origin = find_origin(held)
                 origins.add(held, origin)
                 queued.append(held)
-        self._dispatcher.start_queued()
-        held_up, soon = [held for held in queued if held.queued], now + ALARM_SECONDS
-        self._calendar.put_all([held for held in held_up if held.deadline >= soon], monotonic + ALARM_SECONDS)
-        for held in [held for held in held_up if held.deadline < soon]:
+        self.start_queued()
+        waiting, soon = [held for held in queued if held.queued], now + ALARM_SECONDS
+        self._calendar.put_all([held for held in waiting if held.deadline >= soon], monotonic + ALARM_SECONDS)
+        for held in [held for held in waiting if held.deadline < soon]:
             self._set_alarm(held, now)
-
-    def _schedule(self, held: HeldWait, due: float) -> None:
-        held.due = due
-        if self._calendar.put(held, due):
-            self._wakeup.set()
-
-    def _poke_at(self, held: HeldWait, due: float) -> None:
-        """Schedules the next poke after one; now, if news arrived meanwhile."""
-        held.due = due
-        if self._calendar.put(held, due):
-            self._wakeup.set()
-        if self._news and held.id in self._news:
-            self._news.discard(held.id)
-            self.poke_soon(held.id)
 
     def _set_alarm(self, held: HeldWait, now: float) -> None:
         """Makes a wait that is queued or being poked come up again by its deadline.
@@ -321,11 +217,130 @@ class Poker(StoreListener):
         if self._calendar.put(held, self._clock.monotonic() + pause):
             self._wakeup.set()
 
-    # ------------------------------------------------------------ shutdown
+    # ------------------------------------------------------------ a poke starts, and ends
+
+    def start_queued(self) -> None:
+        """Starts up to `STARTS_PER_TURN` queued pokes now, the rest in later turns of the loop."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for _ in range(STARTS_PER_TURN):
+            running = len(self._in_progress)
+            if self._stopped or running >= 2 * self._concurrency:
+                return
+            taken = self._origins.take(now, monotonic, final_only=running >= self._concurrency)
+            if taken is None:
+                if self._origins.paced:
+                    self._attempts.started.set()
+                return
+            self._start_poke(*taken, now, monotonic)
+        self._start_in_next_turn()
+
+    def _start_in_next_turn(self) -> None:
+        if not self._start_scheduled:
+            self._start_scheduled = True
+            asyncio.get_running_loop().call_soon(self._on_next_turn)
+
+    def _on_next_turn(self) -> None:
+        self._start_scheduled = False
+        try:
+            self.start_queued()
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
+
+    def _start_poke(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
+        """Starts one poke for a group. `now` and `started` are one moment, Unix and monotonic."""
+        first = group[0]
+        timeout, final = first.target.request_timeout, first.final
+        cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if final else timeout)
+        attempt = PokeAttempt(group, origin, started, cutoff, final)
+        if not self._in_progress:
+            self._attempts.started.set()
+        self._in_progress.add(attempt)
+        if len(group) > 1:
+            self._instruments.pokes_coalesced.inc(len(group) - 1)
+        for held in group:
+            held.in_flight += 1
+            self._instruments.poke_lateness.observe(max(0.0, started - held.due))
+            if not final and held.deadline < now + timeout:
+                self._set_alarm(held, now)
+        on_verdicts = partial(self._on_result, attempt)
+        try:
+            attempt.cancel = first.kind.probe.start_poke(group, on_verdicts)
+        except Exception as error:  # noqa: BLE001 - a defect of the probe, which `on_result` logs
+            on_verdicts(error)
+
+    def release(
+        self, attempt: PokeAttempt, monotonic: float, *, timed_out: bool = False, failed: bool = False
+    ) -> None:
+        """Takes a poke that has ended off its origin, and starts queued ones in its place.
+
+        `timed_out` and `failed` as for `Origins.done`.
+        """
+        self._in_progress.discard(attempt)
+        attempt.cancel = None  # it leads back to the attempt: a reference cycle
+        self._origins.done(attempt.origin, monotonic, timed_out=timed_out, failed=failed)
+        if self._stopped:
+            self._attempts.ended.set()
+        if self._origins.queued:
+            self._start_in_next_turn()
+
+    def poke_at(self, held: HeldWait, due: float) -> None:
+        """Schedules the next poke after one; soon, if news came meanwhile."""
+        held.due = due
+        if self._calendar.put(held, due):
+            self._wakeup.set()
+        if self._news_during_poke:
+            self.news.on_scheduled(held)
+
+    def _schedule(self, held: HeldWait, due: float) -> None:
+        held.due = due
+        if self._calendar.put(held, due):
+            self._wakeup.set()
+
+    # ------------------------------------------------------------ for the API and the other loops
+
+    @property
+    def held(self) -> int:
+        """How many waits are held."""
+        return len(self._held)
+
+    def capacity_left(self) -> int:
+        """How many more waits may be accepted."""
+        return max(0, self._capacity - len(self._held))
+
+    def holds(self, wait_id: str) -> bool:
+        """Whether the wait is held."""
+        return wait_id in self._held
+
+    def live(self, wait_id: str) -> LiveWait | None:
+        """Returns the current state of a wait; None when it is not held."""
+        return self._live_waits.get(wait_id)
+
+    def live_progress(self, wait_id: str) -> Progress | None:
+        """Returns the progress of a wait up to its last poke; None when it is not held."""
+        return self._live_waits.progress(wait_id)
+
+    def poke_now(self, wait_id: str) -> bool:
+        """Makes a wait due now; False when it is not held."""
+        held = self._held.get(wait_id)
+        if held is None or held.ended:
+            return False
+        if held.idle:
+            self._schedule(held, self._clock.monotonic())
+        return True
+
+    def reanchor(self, moved: float) -> None:
+        """Moves the deadlines with a wall clock that stepped by `moved` seconds.
+
+        The next pokes stay: the calendar uses the monotonic clock.
+        """
+        for held in self._held.values():
+            held.deadline += moved
+            if held.quiet_until is not None:
+                held.quiet_until += moved
 
     async def drain(self, grace: float) -> None:
         """Starts no more pokes; waits up to `grace` seconds for pokes and outcomes."""
-        self._dispatcher.stop()
+        self._stopped = True
         limit = self._clock.monotonic() + grace
-        while (self._dispatcher.in_progress or self.outcomes.pending) and self._clock.monotonic() < limit:
-            await self._dispatcher.wait_for_end(min(limit, self._clock.monotonic() + 0.05))
+        while (self._in_progress or self.outcomes.pending) and self._clock.monotonic() < limit:
+            await self._attempts.wait_for_end(min(limit, self._clock.monotonic() + 0.05))

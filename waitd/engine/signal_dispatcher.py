@@ -69,7 +69,7 @@ class SignalDispatcher(StoreListener):
     def _poke_listeners(self, source: str, channel: str, name: str, namespace: str | None) -> int:
         wait_ids = self._listeners.matching(channel, name, namespace)
         for wait_id in wait_ids:
-            self._poker.poke_soon(wait_id)
+            self._poker.news.poke_soon(wait_id)
         self._instruments.signals.labels(source).inc()
         self._instruments.wakeups.labels(source).inc(len(wait_ids))
         return len(wait_ids)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
 from math import inf
+from typing import Protocol
 
 import structlog
 
@@ -15,7 +16,7 @@ from waitd.core.waits.verdict import LOCAL_ERROR, Unreachable, Verdict
 from waitd.core.waits.wait import Outcome
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
-from waitd.engine.poke_dispatcher import PokeAttempt
+from waitd.engine.poke_attempts import PokeAttempt
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
@@ -29,6 +30,14 @@ PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log
 BATCH = 1000
 
 
+class Release(Protocol):
+    """Takes a poke that has ended off its origin; the arguments are those of `Origins.done`."""
+
+    def __call__(
+        self, attempt: PokeAttempt, monotonic: float, /, *, timed_out: bool = False, failed: bool = False
+    ) -> None: ...
+
+
 class VerdictHandler:
     """Applies the verdicts of each poke to the waits that it was made for."""
 
@@ -38,6 +47,7 @@ class VerdictHandler:
         *,
         outcomes: "OutcomeWriter",
         progress_buffer: ProgressBuffer,
+        release: Release,
         poke_at: Callable[[HeldWait, float], None],
         on_failure: Callable[[Exception], None],
         jitter: Callable[[], float],
@@ -49,6 +59,7 @@ class VerdictHandler:
             clock: wall and monotonic time.
             outcomes: stores how waits end.
             progress_buffer: stores the progress of the others.
+            release: ends a poke at its origin.
             poke_at: schedules the next poke of a wait, monotonic seconds.
             on_failure: gets each exception; the event loop would only log it.
             jitter: a random number in [0, 1).
@@ -57,6 +68,7 @@ class VerdictHandler:
         self._clock = clock
         self._outcomes = outcomes
         self._progress_buffer = progress_buffer
+        self._release = release
         self._poke_at = poke_at
         self._on_failure = on_failure
         self._jitter = jitter
@@ -72,7 +84,7 @@ class VerdictHandler:
                 verdicts = _verdicts_of(attempt, result)
             if verdicts and type(verdicts[0]) is not Unreachable:
                 self._trouble.reached_at = monotonic
-                attempt.dispatcher.release(attempt, monotonic)
+                self._release(attempt, monotonic)
             else:
                 verdicts = self._end_unreached(attempt, verdicts, monotonic)
             if verdicts:
@@ -90,7 +102,7 @@ class VerdictHandler:
             failed = verdicts[0].reason != LOCAL_ERROR
             # It takes as long as a timeout, and is no answer.
             no_address = failed and verdicts[0].reason == "dns"
-        attempt.dispatcher.release(attempt, monotonic, timed_out=attempt.expired or no_address, failed=failed)
+        self._release(attempt, monotonic, timed_out=attempt.expired or no_address, failed=failed)
         return verdicts
 
     def _without_own(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:

@@ -23,6 +23,9 @@ FINAL_POKE_TIMEOUT = 1.0
 #: A backoff pause is lengthened by up to this share, so that waits that started together spread
 #: out.
 BACKOFF_JITTER = 0.25
+#: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
+#: by their phase.
+CATCH_UP_SECONDS = 10.0
 
 
 class Pacing(NamedTuple):
@@ -51,6 +54,15 @@ def next_grid_point(phase: float, poke_interval: float, started_at: float, now: 
     due = (floor((earliest - offset) / poke_interval) + 1) * poke_interval + offset
     while due <= now:  # only if the interval is below the resolution of a float at this time
         due += poke_interval
+    return due
+
+
+def next_poke_after_restart(phase: float, poke_interval: float, last_at: float, now: float) -> float:
+    """The next due time of a wait whose last poke, at `last_at`, was before the daemon's start."""
+    last_at = min(last_at, now)  # the clock may have been set back
+    due = next_grid_point(phase, poke_interval, last_at - poke_interval, now)
+    if last_at + poke_interval <= now:
+        due = min(due, now + phase * CATCH_UP_SECONDS)
     return due
 
 
