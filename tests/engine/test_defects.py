@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from engine_harness import running_poker
 from fakes import ScriptedProbe, ScriptedTarget, defect
-from test_listeners import ListeningWaits
+from test_subscriptions import SubscribedWaits
 from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Success
@@ -68,9 +68,9 @@ async def test_an_origin_that_cannot_be_found() -> None:
 
 
 def test_a_pattern_that_cannot_be_matched() -> None:
-    waits = ListeningWaits()
+    waits = SubscribedWaits()
     for name in ("b/a*", "b/a1*", "b/bad"):
         waits.add(name)
-    channel = waits.listeners._channels["s3://b"]["default"]
+    channel = waits.subscriptions._channels["s3://b"]["default"]
     channel.add(Topic("default", "s3://b", "a", lambda _: defect()), "bad")
     assert waits.matching("b", "a1") == {"b/a*", "b/a1*", "bad"}

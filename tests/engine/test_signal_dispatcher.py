@@ -54,7 +54,7 @@ class SignalHarness(PokerHarness):
             await self.answering.wait()
         return Pending()
 
-    def listen(self, name: str, wake_on: str | None = None, namespace: str = "default") -> None:
+    def subscribe(self, name: str, wake_on: str | None = None, namespace: str = "default") -> None:
         wait = waiting(name, self.clock.now(), interval=1000)
         wait = replace(wait, namespace=namespace, spec=replace(wait.spec, wake_on=wake_on))
         self.poker.adopt(self.store.put(wait))
@@ -74,10 +74,10 @@ async def running_signals() -> AsyncIterator[SignalHarness]:
 @in_virtual_time
 async def test_a_signal_pokes_at_once_those_that_wake_on_it_and_no_others() -> None:
     async with running_signals() as harness:
-        harness.listen("woken", "go")
-        harness.listen("other", "stop")
-        harness.listen("elsewhere", "go", namespace="other")
-        harness.listen("deaf")
+        harness.subscribe("woken", "go")
+        harness.subscribe("other", "stop")
+        harness.subscribe("elsewhere", "go", namespace="other")
+        harness.subscribe("deaf")
         await asyncio.sleep(100)
         assert harness.signals.listening("default", "go") == 1
         harness.send("go")
@@ -89,7 +89,7 @@ async def test_a_signal_pokes_at_once_those_that_wake_on_it_and_no_others() -> N
 @in_virtual_time
 async def test_a_burst_of_signals_pokes_a_wait_once_per_pause() -> None:
     async with running_signals() as harness:
-        harness.listen("w", "go")
+        harness.subscribe("w", "go")
         await asyncio.sleep(100)
         for _ in range(200):
             harness.send("go")
@@ -101,7 +101,7 @@ async def test_a_burst_of_signals_pokes_a_wait_once_per_pause() -> None:
 async def test_signals_during_a_poke_cause_one_more() -> None:
     async with running_signals() as harness:
         harness.answering = asyncio.Event()
-        harness.listen("w", "go")
+        harness.subscribe("w", "go")
         await asyncio.sleep(1)
         harness.send("go")
         harness.send("go")
@@ -135,7 +135,7 @@ async def test_signals_are_deleted_after_the_retention_time_and_newer_ones_are_k
 
 
 @in_virtual_time
-async def test_news_without_listeners_pokes_no_wait_and_is_counted() -> None:
+async def test_news_without_subscribers_pokes_no_wait_and_is_counted() -> None:
     async with running_signals() as harness:
         assert harness.signals.on_s3_object("s3_event", "landing", "a.csv", None) == 0
         assert harness.sample("waitd_signals_total", source="s3_event") == 1

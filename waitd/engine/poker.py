@@ -21,7 +21,6 @@ from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, find_origin
 from waitd.engine.held_wait_factory import HeldWaitFactory
-from waitd.engine.listeners import Listeners
 from waitd.engine.live_waits import LiveWaits
 from waitd.engine.news import NewsPokes
 from waitd.engine.origins import OriginQueue, Origins
@@ -29,6 +28,7 @@ from waitd.engine.poke_attempts import STARTS_PER_TURN, PokeAttempt, PokeAttempt
 from waitd.engine.poker_gauges import PokerGauges
 from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
+from waitd.engine.subscriptions import Subscriptions
 from waitd.engine.trouble_log import TroubleLog
 from waitd.engine.verdicts import OutcomeWriter, VerdictHandler
 from waitd.metrics import Instruments
@@ -44,7 +44,7 @@ class Poker(StoreListener):
     Final pokes, those at a deadline, may start above `poke_concurrency`, up to twice as many.
 
     Attributes:
-        listeners: the waits to be poked for news.
+        subscriptions: the waits to be poked for news, by topic.
         news: pokes them.
         gauges: the poker in figures.
         outcomes: the outcomes that are not on disk yet.
@@ -79,7 +79,7 @@ class Poker(StoreListener):
         self._start_scheduled = False
         self._stopped = False
         self._failure: Exception | None = None
-        self.listeners = Listeners()
+        self.subscriptions = Subscriptions()
         self.news = NewsPokes(self._held, clock, schedule=self._schedule)
         self._news_during_poke = self.news.during_poke
         self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
@@ -138,8 +138,8 @@ class Poker(StoreListener):
                         last_at, interval = runs[-1].last_at, held.pacing.poke_interval
                         due = next_poke_after_restart(held.phase, interval, last_at, now)
                         due = min(due, held.deadline)
-                    listens = held.kind.has_topics or wait.spec.wake_on is not None
-                    if (listens and self.listeners.add(held, wait)) or due <= now:
+                    subscribes = held.kind.has_topics or wait.spec.wake_on is not None
+                    if (subscribes and self.subscriptions.add(held, wait)) or due <= now:
                         held.due = monotonic
                         due_now.append(held)
                     else:
@@ -160,7 +160,7 @@ class Poker(StoreListener):
             held.ended = True
             self._origins.forget(held)
             self._news_during_poke.discard(wait_id)
-            self.listeners.remove(held)
+            self.subscriptions.remove(held)
 
     # ------------------------------------------------------------ a wait becomes due
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from waitd.core.waits.retention import RetentionHorizon
 from waitd.engine.clock import Clock
-from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.engine.poker import Poker
+from waitd.engine.subscriptions import SIGNAL, Subscriptions
 from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalStore, StoreListener
 
@@ -19,7 +19,7 @@ PRUNE_ROWS = 1000
 
 
 class SignalDispatcher(StoreListener):
-    """Finds the waits that listen to news and pokes them. A `SignalReceiver`."""
+    """Finds the waits that subscribe to news and pokes them. A `SignalReceiver`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class SignalDispatcher(StoreListener):
         """`retention`: how many seconds a signal is kept."""
         self._store = store
         self._poker = poker
-        self._listeners: Listeners = poker.listeners
+        self._subscriptions: Subscriptions = poker.subscriptions
         self._clock = clock
         self._instruments = instruments
         self._horizon = RetentionHorizon(retention)
@@ -44,30 +44,30 @@ class SignalDispatcher(StoreListener):
         Raises StoreUnavailable.
         """
         for signal in await self._store.signal_keys():
-            self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
+            self._subscriptions.signalled_at[signal.namespace, signal.key] = signal.received_at
 
     async def payloads(self, namespace: str, key: str) -> Sequence[object]:
         """The stored payloads under a key. Raises StoreUnavailable."""
-        if (namespace, key) not in self._listeners.signalled_at:
+        if (namespace, key) not in self._subscriptions.signalled_at:
             return ()
         return await self._store.signals(namespace, key)
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
-        """See `StoreListener`: pokes the waits that listen to signals."""
+        """See `StoreListener`: pokes the waits that subscribe to signals."""
         for signal in signals:
-            self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
-            self._poke_listeners("signal", SIGNAL, signal.key, signal.namespace)
+            self._subscriptions.signalled_at[signal.namespace, signal.key] = signal.received_at
+            self._poke_subscribers("signal", SIGNAL, signal.key, signal.namespace)
 
     def listening(self, namespace: str, key: str) -> int:
         """See `SignalReceiver`."""
-        return len(self._listeners.matching(SIGNAL, key, namespace))
+        return len(self._subscriptions.matching(SIGNAL, key, namespace))
 
     def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
         """See `SignalReceiver`."""
-        return self._poke_listeners(source, f"s3://{bucket}", key, namespace)
+        return self._poke_subscribers(source, f"s3://{bucket}", key, namespace)
 
-    def _poke_listeners(self, source: str, channel: str, name: str, namespace: str | None) -> int:
-        wait_ids = self._listeners.matching(channel, name, namespace)
+    def _poke_subscribers(self, source: str, channel: str, name: str, namespace: str | None) -> int:
+        wait_ids = self._subscriptions.matching(channel, name, namespace)
         for wait_id in wait_ids:
             self._poker.news.poke_soon(wait_id)
         self._instruments.signals.labels(source).inc()
@@ -83,5 +83,5 @@ class SignalDispatcher(StoreListener):
         before = self._horizon.before(self._clock.now(), self._clock.monotonic())
         while deleted := await self._store.prune_signals(before, PRUNE_ROWS):
             for key in deleted:
-                if self._listeners.signalled_at.get(key, before) < before:
-                    del self._listeners.signalled_at[key]
+                if self._subscriptions.signalled_at.get(key, before) < before:
+                    del self._subscriptions.signalled_at[key]

@@ -1,4 +1,4 @@
-"""What news from outside needs: signals, topics that waits listen to, and who receives news."""
+"""What news from outside needs: signals, topics that waits subscribe to, and who receives news."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +20,7 @@ class SignalKey(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """News that a wait listens to.
+    """News that a wait subscribes to.
 
     Attributes:
         namespace: the namespace of the wait.
@@ -39,10 +39,10 @@ class SignalReceiver(Protocol):
     """Receives news, as the API needs it."""
 
     def listening(self, namespace: str, key: str) -> int:
-        """How many waits listen to a signal's key now."""
+        """How many waits subscribe to a signal's key now."""
 
     def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
-        """Pokes the waits that listen to a new object, and returns their number.
+        """Pokes the waits that subscribe to a new object, and returns their number.
 
         `source` says where the news came from, for the metrics; `namespace` None: waits of any
         namespace.

@@ -1,4 +1,4 @@
-"""Finds the waits that listen to a topic, without looking at other waits.
+"""Finds the waits that subscribe to a topic, without looking at other waits.
 
 Exact names are keys of a dictionary. A pattern is stored under the prefix that all its names share,
 so that a name is compared only with the patterns under its own prefixes.
@@ -31,11 +31,11 @@ def _match(matches: Matches, name: str) -> bool:
 
 
 @dataclass(slots=True)
-class _ChannelListeners:
-    """The listeners of one namespace on one channel."""
+class _ChannelSubscriptions:
+    """The subscriptions of one namespace on one channel."""
 
-    #: By name: one wait's id, or a set of several. Most names have one listener, and a set for each
-    #: would take as much memory as a wait.
+    #: By name: one wait's id, or a set of several. Most names have one subscriber, and a set for
+    #: each would take as much memory as a wait.
     exact: dict[str, str | set[str]] = field(default_factory=dict)
     #: By prefix: each wait with its pattern.
     patterns: dict[str, dict[str, Matches]] = field(default_factory=dict)
@@ -85,8 +85,8 @@ class _ChannelListeners:
         return not (self.exact or self.patterns)
 
 
-class Listeners:
-    """All listeners.
+class Subscriptions:
+    """All subscriptions of waits to topics.
 
     Attributes:
         signalled_at: when the last stored signal under (namespace, key) came, Unix seconds.
@@ -94,8 +94,8 @@ class Listeners:
 
     def __init__(self) -> None:
         #: By channel and namespace.
-        self._channels: defaultdict[str, defaultdict[str, _ChannelListeners]] = defaultdict(
-            lambda: defaultdict(_ChannelListeners)
+        self._channels: defaultdict[str, defaultdict[str, _ChannelSubscriptions]] = defaultdict(
+            lambda: defaultdict(_ChannelSubscriptions)
         )
         self._wake_on: dict[str, Topic] = {}
         self.signalled_at: dict[tuple[str, str], float] = {}
@@ -123,15 +123,15 @@ class Listeners:
         topics = held.kind.probe.topics(held.target)
         for topic in topics if wake_on is None else (wake_on, *topics):
             by_namespace = self._channels[topic.channel]
-            listeners = by_namespace[topic.namespace]
-            listeners.remove(topic, held.id)
-            if listeners.empty:
+            subscriptions = by_namespace[topic.namespace]
+            subscriptions.remove(topic, held.id)
+            if subscriptions.empty:
                 del by_namespace[topic.namespace]
             if not by_namespace:
                 del self._channels[topic.channel]
 
     def matching(self, channel: str, name: str, namespace: str | None) -> frozenset[str]:
-        """The waits that listen to `name` on `channel`; those of all namespaces if it is None."""
-        by_namespace: Mapping[str, _ChannelListeners] = self._channels.get(channel, {})
+        """The waits that subscribe to `name` on `channel`; namespace None: those of all."""
+        by_namespace: Mapping[str, _ChannelSubscriptions] = self._channels.get(channel, {})
         namespaces = by_namespace.keys() if namespace is None else by_namespace.keys() & {namespace}
         return frozenset(wait_id for one in namespaces for wait_id in by_namespace[one].matching(name))
