@@ -8,7 +8,8 @@ interpreter) is overhead. A poke costs nothing extra: the counts are those of th
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import exp
 
 from waitd.core.costs.attribution import IDLE, CpuAttribution
@@ -43,10 +44,42 @@ BREAK_EVEN_POKE_INTERVAL = 60.0
 #: How many kinds have their own poke cost; the others share one.
 OWN_KINDS = 6
 _ACCEPTED, _ENDED, _DELIVERED, _SHARED = "accepted", "ended", "delivered", "shared"
-_OTHERS, _VERDICTS = "poke of other kinds", "verdicts of "
+_OTHERS = "poke of other kinds"
 #: Initial costs in CPU-seconds: a submit and an end with their share of a commit, a delivery, a
 #: verdict of a shared poke, the idle loop for a second. Measured with `tests/benchmarks`.
 GUESSES = {_ACCEPTED: 100e-6, _ENDED: 150e-6, _DELIVERED: 200e-6, _SHARED: 25e-6, IDLE: 0.002}
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """Work done since the start, or since the last sample.
+
+    Attributes:
+        accepted: waits accepted.
+        ended: waits ended.
+        delivered: attempts at deliveries.
+        shared: verdicts without a request of their own.
+        requests: pokes by kind; waits with equal keys share one.
+        verdicts: verdicts by kind, one for each wait of a poke.
+    """
+
+    accepted: int = 0
+    ended: int = 0
+    delivered: int = 0
+    shared: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+
+    def since(self, earlier: "Work") -> "Work":
+        """The work done since an earlier moment."""
+        return Work(
+            accepted=self.accepted - earlier.accepted,
+            ended=self.ended - earlier.ended,
+            delivered=self.delivered - earlier.delivered,
+            shared=max(0, self.shared - earlier.shared),
+            requests={kind: count - earlier.requests.get(kind, 0) for kind, count in self.requests.items()},
+            verdicts={kind: count - earlier.verdicts.get(kind, 0) for kind, count in self.verdicts.items()},
+        )
 
 
 class Meter(StoreListener):
@@ -82,8 +115,8 @@ class Meter(StoreListener):
         )
         #: The name of the poke cost of each kind that has been held or poked.
         self._kinds: dict[str, str] = {}
-        #: Waits accepted and ended since the last sample.
-        self._since_sample: Counter[str] = Counter()
+        #: Waits accepted and ended since the start.
+        self._accepted = self._ended = 0
         self._callbacks: defaultdict[str, WaitingTotals] = defaultdict(lambda: WaitingTotals(""))
         self._requests: defaultdict[str, float] = defaultdict(float)
         self._verdicts: defaultdict[str, float] = defaultdict(float)
@@ -127,7 +160,7 @@ class Meter(StoreListener):
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         """Counts new waits and the callbacks that they occupy in Airflow."""
-        self._since_sample[_ACCEPTED] += len(waits)
+        self._accepted += len(waits)
         parked = [wait for wait in waits if _calls_airflow(wait)]
         plain = Counter([wait.spec.kind for wait in waits])
         plain.subtract([wait.spec.kind for wait in parked])
@@ -139,7 +172,7 @@ class Meter(StoreListener):
 
     def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
         """Counts ended waits and the callbacks that they end in Airflow."""
-        self._since_sample[_ENDED] += len(outcomes)
+        self._ended += len(outcomes)
         for outcome in outcomes:
             wait = outcome.wait
             if _calls_airflow(wait):
@@ -159,64 +192,70 @@ class Meter(StoreListener):
             return
         self._cpu_before, self._sampled_at = cpu, at
         totals = self._totals()
-        done, self._before = totals - self._before, totals
-        done += self._since_sample
-        for kind in self._known_kinds(done):
-            done[self._kinds[kind]] += done[_requests_of(kind)]
-        self._since_sample.clear()
-        self._attribution.add_sample(done, seconds, cpu_seconds)
+        done, self._before = totals.since(self._before), totals
+        self._add_kinds(done)
+        counts = self._counts(done)
+        self._attribution.add_sample(counts, seconds, cpu_seconds)
         self._account_pokes(done)
         if self._samples % SIZING_INTERVAL == 0 or not self.wait_bytes:
             self.wait_bytes = self._poker.gauges.bytes_each(SIZED_WAITS) or self.wait_bytes
         self._samples += 1
         rss = self._memory()
-        self._account_overhead(done, seconds, cpu_seconds, rss)
+        self._account_overhead(counts, seconds, cpu_seconds, rss)
         self._account_modes(done, seconds, MeasuredUsage(cpu_seconds, rss * seconds))
 
-    def _totals(self) -> Counter[str]:
-        """The work done since the start, from the metrics."""
+    def _totals(self) -> Work:
+        """The work done since the start, mostly from the metrics."""
         requests = self._instruments.poke_duration.counts("kind")
         verdicts = self._instruments.pokes.counts("kind")
-        totals: Counter[str] = Counter()
-        for kind, count in verdicts.items():
-            totals[_requests_of(kind)] = requests.get(kind, 0)
-            totals[_verdicts_of(kind)] = count
-        totals[_SHARED] = max(0, sum(verdicts.values()) - sum(requests.values()))
-        totals[_DELIVERED] = int(total_of(self._instruments.deliveries))
-        return totals
+        return Work(
+            accepted=self._accepted,
+            ended=self._ended,
+            delivered=int(total_of(self._instruments.deliveries)),
+            shared=max(0, sum(verdicts.values()) - sum(requests.values())),
+            requests=requests,
+            verdicts=verdicts,
+        )
 
-    def _known_kinds(self, done: Mapping[str, int]) -> Iterable[str]:
-        """The kinds so far.
+    def _add_kinds(self, done: Work) -> None:
+        """Adds the kinds that were first held or poked since the last sample.
 
         Only the first few get their own cost: the regression costs the cube of their number.
         """
-        poked = (
-            name.removeprefix(_VERDICTS)
-            for name, times in done.items()
-            if times and name.startswith(_VERDICTS)
-        )
+        poked = (kind for kind, count in done.verdicts.items() if count)
         for kind in (*self._held(), *self._callbacks, *poked):
             if kind not in self._kinds:
                 name = f"poke {kind}" if len(self._kinds) < OWN_KINDS else _OTHERS
                 if name != _OTHERS:
                     self._attribution.add_kind(name, self._guesses.get(kind, self._guesses[DEFAULT_KIND]))
                 self._kinds[kind] = name
-        return self._kinds
 
-    def _account_pokes(self, done: Mapping[str, int]) -> None:
+    def _counts(self, done: Work) -> Mapping[str, int]:
+        """The work by the name of its cost."""
+        counts = {
+            _ACCEPTED: done.accepted,
+            _ENDED: done.ended,
+            _DELIVERED: done.delivered,
+            _SHARED: done.shared,
+        }
+        for kind, name in self._kinds.items():
+            counts[name] = counts.get(name, 0) + done.requests.get(kind, 0)
+        return counts
+
+    def _account_pokes(self, done: Work) -> None:
         costs, keep = self._attribution.costs, 1 - 1 / MEMORY_SAMPLES
         for kind, name in self._kinds.items():
-            requests, verdicts = done.get(_requests_of(kind), 0), done.get(_verdicts_of(kind), 0)
+            requests, verdicts = done.requests.get(kind, 0), done.verdicts.get(kind, 0)
             self._requests[kind] = self._requests[kind] * keep + requests
             self._verdicts[kind] = self._verdicts[kind] * keep + verdicts
             used = requests * costs[name] + max(0, verdicts - requests) * costs[_SHARED]
             self._instruments.poke_cpu_seconds.labels(kind).inc(used)
 
     def _account_overhead(
-        self, done: Mapping[str, float], seconds: float, cpu_seconds: float, rss: float
+        self, counts: Mapping[str, int], seconds: float, cpu_seconds: float, rss: float
     ) -> None:
         costs = self._attribution.costs
-        explained = sum(done.get(name, 0.0) * cost for name, cost in costs.items() if name != IDLE)
+        explained = sum(counts.get(name, 0) * cost for name, cost in costs.items() if name != IDLE)
         # A sample that takes less than its work on average is offset against the next ones; else
         # noise would count as overhead.
         self._unexplained += cpu_seconds - explained
@@ -226,7 +265,7 @@ class Meter(StoreListener):
         self._instruments.overhead_cpu_seconds.inc(cpu_overhead)
         self.overhead = self.overhead.plus(MeasuredUsage(cpu_overhead, byte_overhead))
 
-    def _account_modes(self, done: Mapping[str, float], seconds: float, whole: MeasuredUsage) -> None:
+    def _account_modes(self, done: Work, seconds: float, whole: MeasuredUsage) -> None:
         held = self._held()
         share = 1 - exp(-seconds / SMOOTHED_SECONDS)
         for mode in CostMode:
@@ -235,7 +274,7 @@ class Meter(StoreListener):
                 waiting = self._callbacks[kind]._replace(
                     kind=kind,
                     seconds=held.get(kind, 0) * seconds,
-                    pokes=done.get(_verdicts_of(kind), 0),
+                    pokes=done.verdicts.get(kind, 0),
                     measured=MeasuredUsage(),
                 )
                 slot_seconds += self._count(mode, waiting)
@@ -281,13 +320,3 @@ def _calls_airflow(wait: StoredWait) -> bool:
         if sink.get("kind") == "airflow":
             return True
     return False
-
-
-def _requests_of(kind: str) -> str:
-    """The name under which requests for this kind are counted."""
-    return f"requests of {kind}"
-
-
-def _verdicts_of(kind: str) -> str:
-    """The name under which verdicts of this kind are counted."""
-    return _VERDICTS + kind
