@@ -214,6 +214,10 @@ class Client:
         query = {} if path is None else {"try": path}
         return await self._call("GET", f"/v1/connections/{encode_segment(conn_id)}", query=query)
 
+    async def limits(self) -> dict[str, Any]:
+        """Returns the limits of the caller and of its namespace, and how much of each is used."""
+        return await self._call("GET", "/v1/limits")
+
     async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Returns what ended waits have cost (`since`, `by`, `limit`)."""
         return await self._call("GET", "/v1/cost", query=query)

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from api_fakes import Api, bearer, connected, problem_of, until, wait
 
+from waitd.api import dependencies
 from waitd.api.handlers import lists
 from waitd.api.handlers.lists import next_part
 from waitd.core.auth.quotas import DEFAULT_SHARES, Resource
@@ -52,7 +53,7 @@ async def test_a_page_cut_short_by_its_size_leads_to_the_rest(
         assert sizes == [min(limit, count - start) for start in range(0, count, limit)]
     size = len(orjson.dumps(expected[0]))
     for budget in (1, size, size + 1, 3 * size, 100 * size):
-        monkeypatch.setattr(lists, "PAGE_BYTES", budget)
+        monkeypatch.setattr(dependencies, "PAGE_BYTES", budget)
         for limit in (1, 2, 5, 7, 1000):
             items, sizes = await all_items(api, path, limit)
             assert items == expected
@@ -123,7 +124,7 @@ async def test_a_reader_that_does_not_read_is_disconnected_and_frees_its_place(
     guarded: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await big_waits(guarded)
-    monkeypatch.setattr(lists, "PAGE_BYTES", 1 << 40)
+    monkeypatch.setattr(dependencies, "PAGE_BYTES", 1 << 40)
     limits: list[anyio.CancelScope] = []
     fail_after = anyio.fail_after
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from waitd.core.auth.quotas import KeptLimits
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
@@ -99,6 +100,7 @@ async def opened(
     clock: WallClock | None = None,
     listener: StoreListener | None = None,
     costs: CostRules | None = None,
+    limits: KeptLimits | None = None,
 ) -> AsyncIterator[Store]:
     recorder = listener if isinstance(listener, RecordingListener) else RecordingListener()
     store = Store(
@@ -110,6 +112,7 @@ async def opened(
         now=clock or WallClock(),
         retry_delays=RETRY_DELAYS,
         costs=costs,
+        limits=limits,
     )
     try:
         yield store

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from waitd.core.errors import StoreUnusable
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import WaitFilter
-from waitd.stores import Database, Store, migrations
+from waitd.stores import Database, Store, migrations, usage
 from waitd.stores.codec import WaitRow
 from waitd.stores.delivery_codec import DeliveryRow
 from waitd.stores.migrations import newest_revision
@@ -120,6 +121,10 @@ async def test_every_commit_is_flushed_to_the_disk(store: Store) -> None:
         (event_log.EXISTS, "waits_finished_seq (finished_seq=?)"),
         (redelivery.BY_ID, "deliveries_by_wait (wait_id=?)"),
         (cost_queries.LABEL_VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
+        (usage.HELD, "waits_by_state (state=?)"),
+        (usage.ENDED, "COVERING INDEX waits_finished_at"),
+        (usage.SIGNALS, "COVERING INDEX signals_received_at"),
+        (usage.REDELIVERIES, "COVERING INDEX deliveries_redelivered (namespace=?"),
         (costs.PRUNE, "costs_by_day (day<?)"),
         (airflow_queries.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
         (airflow_queries.BY_CONNECTION, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
@@ -173,22 +178,28 @@ def plan(database: Path, sql: str) -> str:
 
 
 def test_every_migration_can_be_reverted_and_repeated(tmp_path: Path) -> None:
+    every_table = {table.name: table.c.keys() for table in metadata.sorted_tables}
+    for step, target, expected in (
+        (command.upgrade, "head", every_table),
+        (command.downgrade, "base", {}),
+        (command.upgrade, "head", every_table),
+    ):
+        assert migrate(tmp_path / "waitd.db", step, target) == expected
+
+
+def migrate(path: Path, step: Callable[[Config, str], None], target: str) -> dict[str, list[str]]:
+    """Migrates a database; returns the columns of each table."""
     config = Config()
     config.set_main_option("script_location", "waitd.stores:migrations")
-    engine = create_engine(f"sqlite:///{tmp_path / 'waitd.db'}")
-    every_table = {table.name: table.c.keys() for table in metadata.sorted_tables}
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        for migrate, target, expected in (
-            (command.upgrade, "head", every_table),
-            (command.downgrade, "base", {}),
-            (command.upgrade, "head", every_table),
-        ):
-            migrate(config, target)
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            step(config, target)
             names = set(inspect(connection).get_table_names()) - {"alembic_version"}
-            columns = {name: [c["name"] for c in inspect(connection).get_columns(name)] for name in names}
-            assert columns == expected
-    engine.dispose()
+            return {name: [c["name"] for c in inspect(connection).get_columns(name)] for name in names}
+    finally:
+        engine.dispose()
 
 
 def sink(conn_id: str | None, kind: str = "airflow") -> dict[str, str]:
@@ -228,10 +239,7 @@ async def test_the_migration_indexes_waits_that_are_waiting(database: Path) -> N
     async with opened(database) as store:
         await ended(store, sinks=[sink("over")])
         waiting = await add_one(store, sinks=[sink("z", "webhook"), sink("b"), sink("a"), sink("b")])
-    with closing(sqlite3.connect(database)) as plain:
-        plain.executescript(
-            "DROP TABLE airflow_waits; DROP TABLE instance; UPDATE alembic_version SET version_num = '0005'"
-        )
+    migrate(database, command.downgrade, "0005")
     async with opened(database) as store:
         assert await store.airflow_connections() == ["a", "b"]
         assert await airflow_waits(store, "b", limit=1) == [waiting.id]

@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from waitd.api.authentication import Gatekeeper, log_refused
+from waitd.api.authentication import PRINCIPAL, Gatekeeper, log_refused
 from waitd.api.dependencies import ApiDependencies, Health
 from waitd.api.handlers.audit import SUBJECTS, log_change
 from waitd.api.handlers.docs import DocsHandlers
@@ -18,7 +18,7 @@ from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
-from waitd.core.errors import AccessDenied
+from waitd.core.errors import AccessDenied, LimitReached
 from waitd.core.local_trouble import local_trouble
 from waitd.models import MAX_BODY
 
@@ -38,7 +38,8 @@ def build_application(dependencies: ApiDependencies) -> web.Application:
     )
     routes = route_table(dependencies, docs)
     application = web.Application(
-        middlewares=[_middleware(gatekeeper, dependencies.health)], client_max_size=MAX_BODY
+        middlewares=[_middleware(gatekeeper, dependencies.throttle, dependencies.health)],
+        client_max_size=MAX_BODY,
     )
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
@@ -74,7 +75,7 @@ def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) ->
     return handle_authorized
 
 
-def _middleware(gatekeeper: Gatekeeper, health: Health) -> Middleware:
+def _middleware(gatekeeper: Gatekeeper, throttle: Throttle, health: Health) -> Middleware:
     """Checks the origin of each request, turns errors into problem documents, and logs."""
 
     @web.middleware
@@ -88,6 +89,8 @@ def _middleware(gatekeeper: Gatekeeper, health: Health) -> Middleware:
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
             if isinstance(error, AccessDenied):
                 log_refused(request, error)
+            elif isinstance(error, LimitReached):
+                throttle.count(request[PRINCIPAL], error.limit)
             elif trouble := local_trouble(error):
                 health.report_trouble(trouble)
             response = problem_response(classify_error(error))

@@ -10,6 +10,7 @@ from waitd.api.follow.long_polls import LongPolls
 from waitd.api.problems import refusal
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.namespaces import Namespaces
+from waitd.core.auth.quotas import PAGE_BYTES, KeptLimits
 from waitd.metrics import Instruments
 from waitd.ports import (
     ApiStore,
@@ -93,6 +94,8 @@ class ApiDependencies:
         meter: what waits cost; None if cost is off.
         signal_receiver: wakes the waits that listen to a signal; None if nothing listens.
         throttle: the limits of one caller.
+        kept_limits: how much each namespace and each principal may keep in the store.
+        page_bytes: the size of a page that ends it, by namespace.
         open_metrics: whether anyone may read the metrics, which count the waits of all namespaces.
     """
 
@@ -115,4 +118,6 @@ class ApiDependencies:
     meter: Metering | None = None
     signal_receiver: SignalReceiver | None = None
     throttle: Throttle = field(default_factory=Throttle)
+    kept_limits: KeptLimits = field(default_factory=KeptLimits)
+    page_bytes: Callable[[str], int] = lambda _: PAGE_BYTES
     open_metrics: bool = False

@@ -1,5 +1,6 @@
 """Every error of the API: RFC 9457 `application/problem+json` with a stable `type`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from waitd.core.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    LimitReached,
     NotFound,
     Problem,
     Unauthenticated,
@@ -60,6 +62,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "too-many-requests": ProblemKind(429, "The caller has sent too many requests"),
     "too-many-failures": ProblemKind(429, "Authentication failed too often from this address"),
     "over-capacity": ProblemKind(429, "The daemon holds as many waits as its capacity allows", 5),
+    "over-limit": ProblemKind(429, "The caller or its namespace has as much as a limit allows"),
     "too-many-long-polls": ProblemKind(429, "Too many long-polls are open", 1),
     "too-many-batches": ProblemKind(429, "Too many batches are in progress", 1),
     "too-many-lists": ProblemKind(429, "Too many lists are read at the same time", 1),
@@ -111,6 +114,12 @@ def refusal(
     return ProblemError(name, kind.status, body, all_headers)
 
 
+def limit_problem(name: str, limit: str, detail: str, retry_after: float) -> ProblemError:
+    """Returns the problem that a limit is reached, with the limit's name as a member."""
+    refused = refusal(name, detail, headers={"Retry-After": str(math.ceil(retry_after))})
+    return ProblemError(name, refused.status, {**refused.body, "limit": limit}, refused.headers)
+
+
 def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911 - a return for each error
     """Returns the problem that an exception means to the caller.
 
@@ -127,6 +136,8 @@ def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911 - a
             return refusal("role-needed", str(error))
         case NotFound():
             return refusal("not-found", str(error) or PROBLEM_KINDS["not-found"].title)
+        case LimitReached():
+            return limit_problem("over-limit", error.limit, f"{error}; nothing was stored", error.retry_after)
         case Conflict():
             return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
         case Unavailable():

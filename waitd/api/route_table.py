@@ -19,6 +19,7 @@ from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.handlers.events import EVENT_STREAM, LAST_EVENT_ID, EventHandlers
 from waitd.api.handlers.health import METRICS_TYPES, HealthHandlers
 from waitd.api.handlers.keys import KeyHandlers
+from waitd.api.handlers.limits import LimitHandlers
 from waitd.api.handlers.lists import Lists
 from waitd.api.handlers.signals import SIGNAL_PATH, SignalHandlers
 from waitd.api.handlers.waits import WaitHandlers
@@ -43,6 +44,7 @@ from waitd.models import (
     KeyList,
     KeyRequest,
     KeyView,
+    LimitList,
     LivenessView,
     PokeList,
     ReadinessView,
@@ -98,7 +100,7 @@ def route_table(dependencies: ApiDependencies, docs: DocsHandlers) -> Sequence[A
     """Builds the handlers over `dependencies`; returns every route, those of `docs` included."""
     submissions = Submissions(dependencies)
     admission = Admission(dependencies.poking)
-    lists = Lists(dependencies.throttle)
+    lists = Lists(dependencies.throttle, dependencies.page_bytes)
     costs = CostHandlers(dependencies, lists)
     waits = WaitHandlers(dependencies, submissions, admission, costs, lists)
     return (
@@ -110,6 +112,7 @@ def route_table(dependencies: ApiDependencies, docs: DocsHandlers) -> Sequence[A
         ),
         *_administration_routes(KeyHandlers(dependencies, lists), AuditHandlers(dependencies, lists)),
         _connection_route(ConnectionHandlers(dependencies)),
+        _limits_route(LimitHandlers(dependencies)),
         *_operation_routes(HealthHandlers(dependencies), costs),
         *_docs_routes(docs),
     )
@@ -136,7 +139,7 @@ def _wait_collection_routes(waits: WaitHandlers, batch: BatchHandlers) -> Sequen
                     links=_LINKS,
                 ),
             ),
-            ("idempotency-key-reused", "over-capacity", "draining"),
+            ("idempotency-key-reused", "over-capacity", "over-limit", "draining"),
             (_IDEMPOTENCY_KEY,),
             RouteBody(f"The wait; at most {MAX_BODY} bytes.", (WaitRequest,), example=_EXAMPLE),
             action="submit",
@@ -235,7 +238,7 @@ def _single_wait_routes(waits: WaitHandlers) -> Sequence[ApiRoute]:
             "waits",
             "Deliver its outcome to all of its sinks again",
             (shown,),
-            ("not-found", "conflict"),
+            ("not-found", "conflict", "over-limit"),
             body=NO_FIELDS,
             action="redeliver",
         ),
@@ -257,7 +260,7 @@ def _signal_routes(signals: SignalHandlers) -> Sequence[ApiRoute]:
                     200, "The signal is stored, and the waits that listen to it are poked.", (SignalView,)
                 ),
             ),
-            ("conflict",),
+            ("conflict", "over-limit"),
             body=RouteBody(
                 f"The payload, any JSON; at most {MAX_SIGNAL} bytes.",
                 (SignalPayload,),
@@ -315,7 +318,7 @@ def _outcome_routes(deliveries: DeliveryHandlers, events: EventHandlers) -> Sequ
             "outcomes",
             "Redeliver the deliveries that are named, or the dead ones that match",
             (RouteAnswer(200, "How many new deliveries were queued.", (RedeliveredView,)),),
-            ("not-found", "conflict"),
+            ("not-found", "conflict", "over-limit"),
             body=RouteBody(
                 "Which deliveries.",
                 (RedeliverIds, RedeliverDead),
@@ -414,6 +417,19 @@ def _connection_route(connections: ConnectionHandlers) -> ApiRoute:
         ("not-found",),
         parameters=(path,),
         uses_store=False,
+    )
+
+
+def _limits_route(limits: LimitHandlers) -> ApiRoute:
+    return ApiRoute(
+        "GET",
+        "/v1/limits",
+        limits.get,
+        Role.VIEWER,
+        "getLimits",
+        "administration",
+        "The limits of the caller and of its namespace, and how much of each is used",
+        (RouteAnswer(200, "One item for each limit.", (LimitList,)),),
     )
 
 

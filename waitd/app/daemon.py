@@ -55,6 +55,8 @@ class Daemon:
                 now=engine.clock.now,
                 meter=engine.meter,
                 throttle=build_throttle(settings, engine.instruments),
+                kept_limits=engine.kept_limits,
+                page_bytes=lambda namespace: settings.limits_of(namespace).page_bytes,
                 open_metrics=settings.open_metrics,
             )
         )

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from waitd.api import EventFeed, LongPolls
 from waitd.app.adapters import Adapters
+from waitd.app.limits import build_kept_limits
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
@@ -56,6 +57,7 @@ class Engine(StoreListener):
         cost = settings.cost
         self.clock = SteadyClock()
         self.instruments = instruments
+        self.kept_limits = build_kept_limits(settings)
         self.store = Store(
             database,
             destination_of=lambda _, sink: destination_of(adapters.sinks, sink),
@@ -64,6 +66,7 @@ class Engine(StoreListener):
             now=self.clock.now,
             retry_delays=settings.delivery_retry_delays,
             costs=CostRules(cost.labels, cost.values),
+            limits=self.kept_limits,
         )
         signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
         self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe}

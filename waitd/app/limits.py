@@ -1,12 +1,15 @@
 """Builds the limits of the API's callers from the settings."""
 
+import math
 import resource
 
 from waitd.api import Throttle
 from waitd.core.auth.namespaces import OTHER_NAMESPACES
-from waitd.core.auth.quotas import Quota, Resource, Share
+from waitd.core.auth.quotas import Kept, KeptLimits, Quota, Resource, Share
+from waitd.core.auth.submit_rates import NAME, SubmitRates
 from waitd.metrics import Instruments
 from waitd.settings import Settings
+from waitd.settings.limits import LimitSettings
 
 
 def connection_limit(settings: Settings) -> int:
@@ -33,10 +36,42 @@ def build_throttle(settings: Settings, instruments: Instruments) -> Throttle:
         Resource.BATCHES: _quota(settings, Resource.BATCHES),
     }
     return Throttle(
+        submit_rates=SubmitRates(
+            _submit_share(settings, OTHER_NAMESPACES),
+            {name: _submit_share(settings, name) for name in settings.namespaces},
+        ),
         requests_per_second=settings.requests_per_second,
         request_burst=settings.request_burst,
         quotas=quotas,
         instruments=instruments,
+    )
+
+
+def build_kept_limits(settings: Settings) -> KeptLimits:
+    """The limits of what the database keeps for callers."""
+
+    def shares(namespace: str) -> dict[Kept, Share]:
+        limits = settings.limits_of(namespace)
+        kept_shares = limits.kept_shares(settings.capacity)
+        return {kept: _applied(settings, limits, kept, share) for kept, share in kept_shares.items()}
+
+    return KeptLimits(shares(OTHER_NAMESPACES), {name: shares(name) for name in settings.namespaces})
+
+
+def _submit_share(settings: Settings, namespace: str) -> Share:
+    limits = settings.limits_of(namespace)
+    share = Share(limits.waits_per_second_per_namespace, limits.waits_per_second_per_principal)
+    return _applied(settings, limits, NAME, share)
+
+
+def _applied(settings: Settings, limits: LimitSettings, name: str, share: Share) -> Share:
+    """Without authentication there is one caller, this machine: only what is set limits it."""
+    if settings.authenticates:
+        return share
+    is_set = limits.model_fields_set
+    return Share(
+        share.namespace if f"{name}_per_namespace" in is_set else math.inf,
+        share.principal if f"{name}_per_principal" in is_set else math.inf,
     )
 
 

@@ -21,6 +21,7 @@ from waitd.cli import (
     docs,
     export_import,
     keys,
+    limits,
     migrate,
     presets,
     redeliver,
@@ -104,6 +105,7 @@ keys.register(app)
 presets.register(app)
 config.register(app)
 connections.register(app)
+limits.register(app)
 migrate.register(app)
 docs.register(app)
 

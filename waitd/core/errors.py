@@ -9,6 +9,7 @@ WaitdError
 │   └── Forbidden             ask for more rights (403)
 ├── NotFound                  it does not exist (404)
 │   └── UnknownConnection     all resolvers answered, and none has the conn_id
+├── LimitReached              the caller or its namespace has as much as it may (429)
 ├── Conflict                  the current state forbids it (409)
 │   └── Unreadable            its stored row cannot be read
 ├── StoreUnusable             the database cannot be opened; trying again does not help
@@ -94,6 +95,20 @@ class UnknownConnection(NotFound):
 
 class Conflict(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
     """The current state forbids the operation."""
+
+
+class LimitReached(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The caller or its namespace has as much of something as a limit allows. Nothing was stored.
+
+    Attributes:
+        limit: its name, that of a setting below `limits`.
+        retry_after: after how many seconds the same call may succeed.
+    """
+
+    def __init__(self, limit: str, holder: str, most: float, retry_after: float) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(f"{holder} may have {most:g} (the limit {limit})")
 
 
 class Unreadable(Conflict):

@@ -24,6 +24,32 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = Field(default_factory=list)
+    limit: str | None = Field(
+        None, description="The limit that was reached, of those that `/v1/limits` shows."
+    )
+
+
+class LimitUse(BaseModel):
+    """How much of a limit is used. `used` None: not counted; `most` None: no limit."""
+
+    used: int | None
+    most: float | None
+
+
+class LimitView(BaseModel):
+    """One limit. The setting is `limits.<limit>_per_namespace` or `…_per_principal`."""
+
+    limit: str
+    namespace: LimitUse
+    principal: LimitUse
+
+
+class LimitList(BaseModel):
+    """The limits of the caller and of its namespace."""
+
+    namespace: str
+    principal: str
+    limits: list[LimitView]
 
 
 class ModeCost(BaseModel):

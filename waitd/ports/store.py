@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from waitd.core.auth.quotas import Kept
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
@@ -79,6 +80,10 @@ class StoredWait(Struct, gc=False):
     job_cancel: JobCancel | None = None
     #: What the wait used until its end; None until then, and where it was not measured.
     measured: MeasuredUsage | None = None
+    #: Who submitted it; "": not known, or not read.
+    principal: str = ""
+    #: The length of its stored specification; 0 where that was not read.
+    spec_size: int = 0
 
 
 class UnreadableWait(NamedTuple):
@@ -183,6 +188,13 @@ class StoredEvent(NamedTuple):
 
     seq: int
     event: bytes | None
+
+
+class KeptUsage(Protocol):
+    """How much callers keep in the store."""
+
+    def get(self, kept: Kept, namespace: str, principal: str | None = None) -> int:
+        """How much a principal has in the namespace; None: all of them together."""
 
 
 class PokerStore(Protocol):
@@ -318,6 +330,13 @@ class ApiStore(Protocol):
             InvalidInput: JSON cannot hold the payload.
             StoreUnavailable: nothing was stored.
         """
+
+    @property
+    def usage(self) -> KeptUsage:
+        """What each namespace and each principal keeps, except redeliveries."""
+
+    async def count_redeliveries(self, namespace: str) -> KeptUsage:
+        """The deliveries of a namespace that were queued again and are not done yet."""
 
     @property
     def finished_seq(self) -> int:

@@ -1,9 +1,10 @@
-"""The settings below `limits`: what each namespace and each principal may hold at the same time."""
+"""The settings below `limits`: what each namespace and each principal may have."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from waitd.core.auth.quotas import DEFAULT_SHARES, Resource, Share
+from waitd.core.auth.quotas import DEFAULT_SHARES, PAGE_BYTES, Kept, Resource, Share
 
+GIB = 1024**3
 _STREAMS = DEFAULT_SHARES[Resource.EVENT_STREAMS]
 _POLLS = DEFAULT_SHARES[Resource.LONG_POLLS]
 _READS = DEFAULT_SHARES[Resource.READS]
@@ -42,12 +43,86 @@ class LimitSettings(BaseModel):
         int(_BATCHES.principal), ge=1, description="The most batches in progress of one key or user."
     )
 
+    waits_held_per_namespace: int | None = Field(
+        None,
+        ge=1,
+        description="The most waits of one namespace that are held; default: three quarters of the capacity.",
+    )
+    waits_held_per_principal: int | None = Field(
+        None,
+        ge=1,
+        description="The most waits of one key or user that are held; default: half of the capacity.",
+    )
+    waits_per_second_per_namespace: float = Field(
+        5000.0,
+        ge=0.01,
+        description="The most waits a second that one namespace submits; ten seconds' worth at once after a pause.",
+    )
+    waits_per_second_per_principal: float = Field(
+        5000.0,
+        ge=0.01,
+        description="The most waits a second that one key or user submits; ten seconds' worth at once after a pause.",
+    )
+    ended_waits_per_namespace: int = Field(
+        2_000_000,
+        ge=1,
+        description="The most ended waits of one namespace that are kept; further submits get a 429.",
+    )
+    ended_waits_per_principal: int = Field(
+        1_000_000,
+        ge=1,
+        description="The most ended waits of one key or user that are kept; further submits get a 429.",
+    )
+    ended_bytes_per_namespace: int = Field(
+        8 * GIB,
+        ge=1,
+        description="The most bytes of the ended waits of one namespace that are kept; further submits get a 429.",
+    )
+    ended_bytes_per_principal: int = Field(
+        4 * GIB,
+        ge=1,
+        description="The most bytes of the ended waits of one key or user that are kept; further submits get a 429.",
+    )
+    signals_per_namespace: int = Field(
+        100_000, ge=1, description="The most signals of one namespace that are kept."
+    )
+    signals_per_principal: int = Field(
+        50_000, ge=1, description="The most signals of one key or user that are kept."
+    )
+    signal_bytes_per_namespace: int = Field(
+        GIB // 4, ge=1, description="The most bytes of the signals of one namespace that are kept."
+    )
+    signal_bytes_per_principal: int = Field(
+        GIB // 8, ge=1, description="The most bytes of the signals of one key or user that are kept."
+    )
+    redeliveries_per_namespace: int = Field(
+        20_000, ge=1, description="The most deliveries that are queued again, of one namespace."
+    )
+    redeliveries_per_principal: int = Field(
+        10_000, ge=1, description="The most deliveries that are queued again, of one key or user."
+    )
+    page_bytes: int = Field(
+        PAGE_BYTES, ge=65_536, description="A page of a list ends with the item that reaches this size."
+    )
+
     def share(self, resource: Resource) -> Share:
         """The limits for one resource."""
         return Share(
             getattr(self, f"{resource}_per_namespace"),
             getattr(self, f"{resource}_per_principal"),
         )
+
+    def kept_shares(self, capacity: int) -> dict[Kept, Share]:
+        """The limits for what the database keeps, in a daemon that holds `capacity` waits."""
+        shares = {
+            kept: Share(getattr(self, f"{kept}_per_namespace"), getattr(self, f"{kept}_per_principal"))
+            for kept in Kept
+            if kept is not Kept.WAITS
+        }
+        of_namespace, of_principal = self.waits_held_per_namespace, self.waits_held_per_principal
+        return shares | {
+            Kept.WAITS: Share(of_namespace or -(-capacity * 3 // 4), of_principal or -(-capacity // 2))
+        }
 
     def overridden(self, limits: "LimitSettings") -> "LimitSettings":
         """These limits, except for those that `limits` sets."""

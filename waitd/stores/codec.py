@@ -109,6 +109,8 @@ class WaitRow(NamedTuple):
     job_cancel_at: float | None
     cpu_seconds: float | None
     byte_seconds: float | None
+    principal: str | None = None
+    kept_bytes: int | None = None
 
 
 def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
@@ -134,6 +136,8 @@ def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         submission=decode_submission(row.submission) if row.submission else initial_submission(spec.submit),
         job_cancel=decode_job_cancel(row.job_cancel) if row.job_cancel else None,
         measured=None if row.cpu_seconds is None else MeasuredUsage(row.cpu_seconds, row.byte_seconds or 0.0),
+        principal=row.principal or "",
+        spec_size=len(row.spec),
     )
 
 
@@ -183,6 +187,7 @@ def decode_waiting(row: tuple[Any, ...]) -> StoredWait:
         deadline,
         decode_progress(progress),
         submission=decode_submission(submission) if submission else initial_submission(spec.submit),
+        spec_size=len(spec_text),
     )
 
 

@@ -22,6 +22,7 @@ from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
 from waitd.stores.sqlite.file_watch import FileWatch
 from waitd.stores.unreadable import DAMAGE_REMEDY, UnreadableRows, is_damage
+from waitd.stores.usage import Usage, count_usage
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Database:
         revisions: the schema's revision before and after opening; None where there was no schema.
         finished_seq: the number of the last event when the database was opened.
         event_secret: the secret drawn when the database was created.
+        usage: how much each namespace and each principal had when the database was opened.
         unreadable: the rows that could not be read.
         loss: what happened to the files under the daemon, in a sentence; "" if nothing. Once it is
             set, nothing is written any more.
@@ -84,6 +86,7 @@ class Database:
         self.revisions: tuple[str | None, str | None] = (None, None)
         self.finished_seq = 0
         self.event_secret = 0
+        self.usage = Usage()
         self.unreadable = UnreadableRows()
         self.loss = ""
         self._watch: FileWatch | None = None
@@ -112,6 +115,7 @@ class Database:
             async with database.reading() as connection:
                 database.finished_seq = await event_log.last_finished_seq(connection)
                 database.event_secret = await event_log.watermark(connection, EVENT_SECRET)
+                database.usage = await count_usage(connection)
             if not database._in_memory:
                 database._watch = FileWatch(Path(path))
         except BaseException as error:

@@ -29,6 +29,7 @@ class DeliveryRow(NamedTuple):
     next_attempt_at: float | None
     last_attempt_at: float | None
     last_error: str | None
+    redelivered_by: str | None = None
 
 
 def encode_sink(sink: Mapping[str, Any]) -> str:

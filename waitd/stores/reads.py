@@ -34,6 +34,7 @@ from waitd.stores.queries import (
     waits,
 )
 from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.usage import Usage, count_redeliveries
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,6 +120,10 @@ class StoreReads:
     async def next_attempt_at(self) -> float | None:
         """See `OutboxStore`."""
         return await self._read(deliveries.next_attempt_at)
+
+    async def count_redeliveries(self, namespace: str) -> Usage:
+        """See `ApiStore`."""
+        return await self._read(count_redeliveries, [namespace])
 
     async def check_resumable(self, seq: int) -> None:
         """See `ApiStore`."""

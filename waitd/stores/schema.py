@@ -48,6 +48,10 @@ waits = Table(
     #: What the wait used until its end; NULL where that was not measured.
     Column("cpu_seconds", Float),
     Column("byte_seconds", Float),
+    #: Who submitted it; NULL: not known.
+    Column("principal", Text),
+    #: How many bytes an ended wait keeps: those of its specification, its event and its progress.
+    Column("kept_bytes", Integer),
 )
 
 deliveries = Table(
@@ -64,6 +68,8 @@ deliveries = Table(
     Column("next_attempt_at", Float),
     Column("last_attempt_at", Float),
     Column("last_error", Text),
+    #: Who queued it again; NULL: the end of its wait queued it.
+    Column("redelivered_by", Text),
 )
 
 #: Waiting waits by the Airflow connection that they call back; see `operations.airflow_index`.
@@ -114,6 +120,10 @@ signals = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("payload", Text, nullable=False),
     Column("received_at", Float, nullable=False),
+    #: Who sent it first; NULL: not known.
+    Column("principal", Text),
+    #: The length of its key and payload.
+    Column("kept_bytes", Integer),
 )
 
 #: One row: the id of this database, how often a daemon has used it, and where it was then.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from waitd.core.auth.api_key import ApiKey
+from waitd.core.auth.quotas import KeptLimits
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
@@ -73,6 +74,7 @@ class Store(WaitEnds, Writer):
         now: Callable[[], float] = time.time,
         retry_delays: Sequence[float] = RETRY_DELAYS,
         costs: CostRules | None = None,
+        limits: KeptLimits | None = None,
     ) -> None:
         """Starts the writer on the running loop.
 
@@ -87,8 +89,17 @@ class Store(WaitEnds, Writer):
             now: the wall clock, Unix seconds.
             retry_delays: pauses before each delivery attempt, seconds.
             costs: how costs are summed.
+            limits: how much each namespace and each principal may keep; None: any amount.
         """
-        rules = StoreRules(now, retry_delays, destination_of, costs or CostRules(), live_progress, measure)
+        rules = StoreRules(
+            now,
+            retry_delays,
+            destination_of,
+            costs or CostRules(),
+            live_progress,
+            measure,
+            limits or KeptLimits(),
+        )
         super().__init__(database, rules, listeners)
 
     @property

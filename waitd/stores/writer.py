@@ -103,6 +103,7 @@ class Writer(StoreReads, CommandExecutor):
     Attributes:
         failure: why the last write failed; "" if it did not.
         finished_seq: the number of the last event on disk.
+        usage: how much each namespace and each principal has on disk.
         listeners: what is called about every change, in this order.
     """
 
@@ -111,6 +112,7 @@ class Writer(StoreReads, CommandExecutor):
         super().__init__(database)
         self.failure = ""
         self.finished_seq = database.finished_seq
+        self.usage = database.usage
         self.listeners = listeners
         self._rules = rules
         self._label_values = LabelValues()
@@ -175,6 +177,7 @@ class Writer(StoreReads, CommandExecutor):
             self.failure = ""
             log.info("store_writable_again")
         self.finished_seq = transaction.finished_seq
+        self.usage.add(transaction.changes)
         await self._notify(transaction)
         for command in group:
             _answer(command, command.answer)
@@ -192,6 +195,7 @@ class Writer(StoreReads, CommandExecutor):
                 self.finished_seq,
                 self._label_values,
                 self._database.unreadable,
+                self.usage,
             )
             for kind, operation in _ORDER:
                 if kind in commands:

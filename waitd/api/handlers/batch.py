@@ -1,6 +1,7 @@
 """`POST /v1/waits:batch`: many waits in one durable commit, and an answer per line, in order."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
 from waitd.core.auth.quotas import Resource
-from waitd.core.errors import Conflict, InvalidInput, Problem
+from waitd.core.errors import Conflict, InvalidInput, LimitReached, Problem
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
 from waitd.ports import IdempotentSubmit, Inserted
@@ -145,10 +146,16 @@ class BatchHandlers:
             How many waits are new.
         """
         waits = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
-        over_capacity = _answer_error(refusal("over-capacity", "try this line again later"))
-        with self._admission.seats(len(waits)) as seats:
+        throttle = self._dependencies.throttle
+        granted, reached = throttle.take_waits(by.principal, len(waits))
+        with self._admission.seats(granted) as seats:
+            refused: Exception = refusal("over-capacity", "try this line again later")
+            if seats == granted and reached is not None:
+                refused = reached
+                throttle.count(by.principal, reached.limit, len(waits) - granted)
+            answer = _answer_error(refused)
             for index, wait in waits[seats:]:
-                entries[index] = RefusedLine(over_capacity, wait.replay, invalid=False)
+                entries[index] = RefusedLine(answer, wait.replay, invalid=False)
             if seats < len(entries):  # some are refused
                 # Before anything is stored: a failure here fails the whole batch.
                 await self._answer_replays(entries)
@@ -161,6 +168,10 @@ class BatchHandlers:
             entries[index] = _answer(result)
             if index % LINES_PER_CHECK == 0 and turns.over():
                 await turns.next_turn()
+        for limit, times in Counter(
+            result.limit for result in results if isinstance(result, LimitReached)
+        ).items():
+            throttle.count(by.principal, limit, times)
         return sum(isinstance(result, Inserted) and result.created for result in results)
 
     async def _answer_replays(self, entries: list[BatchEntry]) -> None:

@@ -17,10 +17,8 @@ from waitd.api.server.bodies import Turns
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.server.loopback_guard import JSON
 from waitd.api.server.throttle import Throttle
-from waitd.core.auth.quotas import Resource
+from waitd.core.auth.quotas import PAGE_BYTES, Resource
 
-#: A page ends after the item that reaches this size, in bytes, even if its `limit` allows more.
-PAGE_BYTES = 4 * 1024 * 1024
 #: How many items are read first, and about how many bytes of them from then on: an item may have
 #: 60 KiB, or ten times as much with the deliveries of a wait.
 FIRST_PART = 8
@@ -49,6 +47,7 @@ class Page(Generic[Item]):
         view: an item as the API shows it.
         before: the key that the previous page ended with.
         limit: the largest number of items.
+        most_bytes: the page ends after the item that reaches this size.
     """
 
     find: Callable[[Any, int], Awaitable[Sequence[Item]]]
@@ -56,6 +55,7 @@ class Page(Generic[Item]):
     view: Callable[[Item], Any]
     before: Any
     limit: int
+    most_bytes: int = PAGE_BYTES
     more: bool = False
 
     async def encoded(self) -> AsyncGenerator[bytes]:
@@ -67,7 +67,7 @@ class Page(Generic[Item]):
             wanted = min(part, self.limit - sent + 1)
             items = await self.find(self.before, wanted)
             for item in items:
-                if sent == self.limit or size >= PAGE_BYTES:
+                if sent == self.limit or size >= self.most_bytes:
                     self.more = True
                     return
                 text = exact_json.dumps(self.view(item))
@@ -86,11 +86,14 @@ class Page(Generic[Item]):
 class Lists:
     """Sends lists, each within the shares of its caller."""
 
-    def __init__(self, throttle: Throttle) -> None:
+    def __init__(self, throttle: Throttle, page_bytes: Callable[[str], int]) -> None:
+        """`page_bytes`: the size of a page that ends it, by the caller's namespace."""
         self._throttle = throttle
+        self._page_bytes = page_bytes
 
     async def send_page(self, request: web.Request, name: str, page: Page[Any]) -> web.StreamResponse:
         """Answers with a page: `{<name>: […], "next_page_token": …}`."""
+        page.most_bytes = self._page_bytes(request[PRINCIPAL].namespace)
         return await self.send(
             request,
             b'{"%b":[' % name.encode(),

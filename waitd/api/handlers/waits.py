@@ -20,7 +20,7 @@ from waitd.api.submission.idempotency import check_key
 from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
 from waitd.api.views import pokes_view, progress_of, unreadable_view, wait_view
 from waitd.core.auth.quotas import Resource
-from waitd.core.errors import Conflict, InvalidInput, Unreadable
+from waitd.core.errors import Conflict, InvalidInput, LimitReached, Unreadable
 from waitd.core.waits.audit import Caller, build_audit_entry
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId, WaitState
@@ -68,21 +68,24 @@ class WaitHandlers:
                 wait.refuse_unknown(await find_unknown(self._dependencies.connections, conn_ids))
             refuse_while_draining(self._dependencies.health)
             return await self._insert(wait.new, by)
-        except (InvalidInput, ProblemError) as refused:
+        except (InvalidInput, LimitReached, ProblemError) as refused:
             return await self._replayed(refused, wait.replay)
 
     async def _replayed(
-        self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
+        self, refused: InvalidInput | LimitReached | ProblemError, replay: IdempotentSubmit | None
     ) -> Inserted:
         """Returns the wait of an earlier request with this key and body, or raises `refused`."""
         [earlier] = await self._dependencies.store.find_replays([replay]) if replay is not None else [None]
         if isinstance(earlier, Inserted):
             return earlier
-        if isinstance(earlier, Conflict) and isinstance(refused, ProblemError):
+        if isinstance(earlier, Conflict) and not isinstance(refused, InvalidInput):
             raise refusal("idempotency-key-reused", str(earlier))
         raise refused
 
     async def _insert(self, new: NewWait, by: Caller) -> Inserted:
+        _, reached = self._dependencies.throttle.take_waits(by.principal, 1)
+        if reached is not None:
+            raise reached
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")

@@ -11,10 +11,12 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
 from typing import NamedTuple
 
-from waitd.api.problems import ProblemError, refusal
+from waitd.api.problems import ProblemError, limit_problem, refusal
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
-from waitd.core.auth.quotas import Exceeded, Quota, Resource
+from waitd.core.auth.quotas import Exceeded, Quota, Resource, Share
 from waitd.core.auth.rate_limit import RateLimiter
+from waitd.core.auth.submit_rates import SubmitRates
+from waitd.core.errors import LimitReached
 from waitd.metrics import Instruments
 from waitd.models import MAX_BODY
 
@@ -58,6 +60,7 @@ class Throttle:
         requests_per_second: float = 0.0,
         request_burst: int = 1,
         quotas: Mapping[Resource, Quota] | None = None,
+        submit_rates: SubmitRates | None = None,
         instruments: Instruments | None = None,
     ) -> None:
         """Sets the limits.
@@ -66,11 +69,13 @@ class Throttle:
             requests_per_second: of each caller; 0: no limit.
             request_burst: the most requests at once after a pause.
             quotas: what callers may hold; the default applies to resources that are missing.
+            submit_rates: how many waits callers may submit; None: any number.
             instruments: count the refusals.
         """
         self._requests = RateLimiter(requests_per_second, request_burst) if requests_per_second else None
         self._quotas = {resource: Quota(resource) for resource in Resource} | dict(quotas or {})
         self._running = self._quotas[Resource.REQUESTS]
+        self.submit_rates = submit_rates or SubmitRates()
         self._failures = RateLimiter(FAILURES_PER_SECOND, FAILURES)
         self._refused = instruments.limits_exceeded if instruments else None
         self._named: set[str] = set()
@@ -110,6 +115,17 @@ class Throttle:
         finally:
             quota.remove(principal)
 
+    def take_waits(self, principal: Principal, count: int) -> tuple[int, LimitReached | None]:
+        """Counts up to `count` submitted waits; returns how many, and the limit that is met.
+
+        The caller counts the refused ones with `count`.
+        """
+        return self.submit_rates.take(principal, count, monotonic())
+
+    def used(self, resource: Resource, namespace: str, principal: str) -> tuple[int, int, Share]:
+        """How much of a resource the namespace and the principal hold, and their limits."""
+        return self._quotas[resource].used(namespace, principal)
+
     def charge(self, principal: Principal, lines: int, size: int) -> None:
         """Counts a batch as the requests that it replaces; later requests have to wait for it."""
         more = max(lines, -(-size // MAX_BODY)) - 1
@@ -138,21 +154,23 @@ class Throttle:
             return
         now = monotonic()
         if seconds := self._requests.delay(principal.name, now):
-            self._count(principal, "requests_per_second")
-            raise refusal(
+            self.count(principal, "requests_per_second")
+            raise limit_problem(
                 "too-many-requests",
+                "requests_per_second",
                 "more requests a second than the setting requests_per_second; a batch counts its lines",
-                headers=_retry_after(seconds),
+                seconds,
             )
         self._requests.consume(principal.name, now)
 
     def _refusal(self, resource: Resource, principal: Principal, exceeded: Exceeded) -> ProblemError:
-        self._count(principal, exceeded.limit)
+        self.count(principal, exceeded.limit)
         problem, noun, advice = _REFUSALS[resource]
         held = f"{exceeded.holder} may have {exceeded.most:.0f} {noun} (the limit {exceeded.limit})"
-        return refusal(problem, f"{held}; {advice}", headers=_retry_after(1.0))
+        return limit_problem(problem, exceeded.limit, f"{held}; {advice}", 1.0)
 
-    def _count(self, principal: Principal, limit: str) -> None:
+    def count(self, principal: Principal, limit: str, times: int = 1) -> None:
+        """Counts what a limit refused, in the metric."""
         if self._refused is None:
             return
         namespace = principal.namespace
@@ -161,7 +179,7 @@ class Throttle:
                 namespace = "(other)"
             else:
                 self._named.add(namespace)
-        self._refused.labels(namespace, limit).inc()
+        self._refused.labels(namespace, limit).inc(times)
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

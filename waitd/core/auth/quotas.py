@@ -10,9 +10,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
+from waitd.core.errors import LimitReached
 
 #: A namespace may hold this many of a resource even if others hold all that the daemon has.
 GUARANTEED = 8
+
+#: A page of a list ends after the item that reaches this size, in bytes, if nothing else is set.
+PAGE_BYTES = 4 * 1024 * 1024
 
 
 class Resource(StrEnum):
@@ -25,12 +29,27 @@ class Resource(StrEnum):
     BATCHES = "batches"
 
 
+class Kept(StrEnum):
+    """What the database keeps for callers. The names of its limits begin with the value."""
+
+    WAITS = "waits_held"
+    ENDED_WAITS = "ended_waits"
+    ENDED_BYTES = "ended_bytes"
+    SIGNALS = "signals"
+    SIGNAL_BYTES = "signal_bytes"
+    REDELIVERIES = "redeliveries"
+
+    __hash__ = str.__hash__  # that of an enum is ten times as slow
+
+
 class Share(NamedTuple):
-    """The most of a resource that a namespace and each of its principals may hold."""
+    """The most of something that a namespace and each of its principals may have."""
 
     namespace: float = math.inf
     principal: float = math.inf
 
+
+_UNLIMITED = Share()
 
 #: The shares without settings. A team of fifty stays below them; the lists and batches of one
 #: caller also bound the memory that it takes.
@@ -41,6 +60,46 @@ DEFAULT_SHARES: Mapping[Resource, Share] = {
     Resource.READS: Share(32, 4),
     Resource.BATCHES: Share(6, 4),
 }
+
+
+#: After how many seconds there may be room again: waits and deliveries end at any time, what is
+#: kept is deleted by sweeps.
+_RETRY_AFTER = {Kept.WAITS: 5.0, Kept.REDELIVERIES: 5.0}
+_RETRY_AFTER_SWEEP = 30.0
+
+
+class KeptLimits:
+    """The shares of what the database keeps. A namespace without any may keep everything."""
+
+    def __init__(
+        self,
+        shares: Mapping[Kept, Share] | None = None,
+        namespaces: Mapping[str, Mapping[Kept, Share]] | None = None,
+    ) -> None:
+        """`shares`: those of every namespace that is not in `namespaces`."""
+        self._shares = shares or {}
+        self._namespaces = namespaces or {}
+
+    def share(self, kept: Kept, namespace: str) -> Share:
+        """The limits for one namespace and each of its principals."""
+        return self._namespaces.get(namespace, self._shares).get(kept, _UNLIMITED)
+
+
+class Room(NamedTuple):
+    """How much more a caller may have, and the limit that says so."""
+
+    left: float
+    reached: LimitReached
+
+
+def room_for(kept: Kept, share: Share, namespace: str, of_namespace: int, of_principal: int) -> Room:
+    """The room of a caller, given how much of `kept` its namespace has and itself."""
+    retry_after = _RETRY_AFTER.get(kept, _RETRY_AFTER_SWEEP)
+    left, mine = share.namespace - of_namespace, share.principal - of_principal
+    if mine < left:
+        return Room(mine, LimitReached(f"{kept}_per_principal", "you", share.principal, retry_after))
+    holder = f"the namespace {namespace}"
+    return Room(left, LimitReached(f"{kept}_per_namespace", holder, share.namespace, retry_after))
 
 
 class Exceeded(NamedTuple):
@@ -83,6 +142,11 @@ class Quota:
         self._held = 0
         self._by_namespace: Counter[str] = Counter()
         self._by_principal: Counter[str] = Counter()
+
+    def used(self, namespace: str, principal: str) -> tuple[int, int, Share]:
+        """How much the namespace and the principal hold, and their limits."""
+        share = self._namespaces.get(namespace, self._share)
+        return self._by_namespace[namespace], self._by_principal[principal], share
 
     def exceeded(self, principal: Principal) -> Exceeded | None:
         """Returns the limit because of which the principal may hold no more now; None if it may."""

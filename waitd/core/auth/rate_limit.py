@@ -1,5 +1,6 @@
 """Rate limits: one token bucket for each of any number of keys, in bounded memory."""
 
+import math
 from collections.abc import Hashable
 from itertools import islice
 
@@ -46,6 +47,11 @@ class RateLimiter:
         """Takes `tokens` out of the key's bucket, whatever it holds."""
         self._full_at[key] = max(self._full_at.get(key, now), now) + tokens * self._per_token
         self._drop_full(now)
+
+    def available(self, key: Hashable, now: float) -> int:
+        """How many whole tokens the key's bucket holds."""
+        debt = max(0.0, self._full_at.get(key, now) - now)
+        return max(0, 1 + math.floor((self._tolerance - debt) / self._per_token + 1e-6))
 
     def _drop_full(self, now: float) -> None:
         """Drops up to two of the oldest buckets if they are full."""

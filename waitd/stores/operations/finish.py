@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
+from waitd.core.auth.quotas import Kept
 from waitd.core.errors import Conflict, Unreadable
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.job_cancel import JobCancel, job_cancel_at_end
@@ -29,10 +30,21 @@ from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_d
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import decode_one, not_found, rows_by_id, visible_in
 from waitd.stores.sqlite import bulk
+from waitd.stores.usage import Usage
 
 _FINISH = bulk.update(
     "waits",
-    ("id", "state", "progress", "event", "finished_at", "finished_seq", "cpu_seconds", "byte_seconds"),
+    (
+        "id",
+        "state",
+        "progress",
+        "event",
+        "finished_at",
+        "finished_seq",
+        "cpu_seconds",
+        "byte_seconds",
+        "kept_bytes",
+    ),
     "waits.state = 'waiting'",
 )
 _CANCEL_JOB = bulk.update("waits", ("id", "job_cancel", "job_cancel_at"), "waits.job_cancel IS NULL")
@@ -135,15 +147,19 @@ async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> d
             new = new_deliveries(transaction, wait, ending.outcome.state) if ending.deliver else []
             measured = transaction.rules.measure(wait, ending.finished_at - wait.created_at)
             transaction.finished_seq += 1
+            progress = encode_progress(wait.progress)
+            size = wait.spec_size + len(event) + len(progress or "")
+            count_end(transaction.changes, wait, size)
             rows.append(
                 (
                     wait.id,
                     ending.outcome.state.value,
-                    encode_progress(wait.progress),
+                    progress,
                     event,
                     ending.finished_at,
                     transaction.finished_seq,
                     *(measured or (None, None)),
+                    size,
                 )
             )
             outbox += new
@@ -168,6 +184,13 @@ async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> d
     await costs.add(transaction, [outcome.wait for outcome in finished.values()])
     transaction.finished += finished.values()
     return finished
+
+
+def count_end(usage: Usage, wait: StoredWait, size: int) -> None:
+    """Counts a wait that has ended and keeps `size` bytes."""
+    usage.change(Kept.WAITS, wait.namespace, wait.principal, -1)
+    usage.change(Kept.ENDED_WAITS, wait.namespace, wait.principal, 1)
+    usage.change(Kept.ENDED_BYTES, wait.namespace, wait.principal, size)
 
 
 def _job_cancel(ending: Ending, now: float) -> JobCancel | None:

@@ -1,10 +1,13 @@
 """Inserts waits: idempotency keys, superseding, and the rows."""
 
+from collections import Counter
 from collections.abc import Container, Sequence
+from math import inf
 
 import uuid_utils
 
-from waitd.core.errors import InvalidInput
+from waitd.core.auth.quotas import Kept
+from waitd.core.errors import InvalidInput, LimitReached
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.submission import initial_submission
@@ -19,7 +22,7 @@ from waitd.stores.queries.wait_keys import EarlierSubmit, Key, find_earlier, fin
 from waitd.stores.sqlite import bulk
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
-COLUMNS = ("id", "namespace", "kind", "created_at", "deadline", "spec")
+COLUMNS = ("id", "namespace", "kind", "created_at", "deadline", "spec", "principal")
 _KEY_COLUMNS = ("idempotency_key", "body_digest", "supersede_key", "superseded")
 _INSERT = bulk.insert_into("waits", COLUMNS)
 _INSERT_WITH_KEYS = bulk.insert_into("waits", (*COLUMNS, *_KEY_COLUMNS))
@@ -42,11 +45,14 @@ async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = 
 
     A wait with invalid text gets its error as the answer.
     """
-    candidates = [_candidate(new, now) async for part in sliced(new_waits, PREPARE_SLICE) for new in part]
+    principal = by.principal.name if by else ""
+    candidates = [
+        _candidate(new, now, principal) async for part in sliced(new_waits, PREPARE_SLICE) for new in part
+    ]
     return Insert(candidates, by=by)
 
 
-def _candidate(new: NewWait, now: float) -> Candidate | Exception:
+def _candidate(new: NewWait, now: float, principal: str) -> Candidate | Exception:
     spec, namespace = new.spec, new.namespace
     try:
         check_texts(new)
@@ -63,6 +69,8 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         EMPTY_PROGRESS,
         target=new.target,
         submission=initial_submission(spec.submit),
+        principal=principal,
+        spec_size=len(new.spec_json),
     )
     return Candidate(
         Inserted(stored, created=True),
@@ -84,11 +92,13 @@ async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
     earlier = await find_earlier(transaction.connection, keys, transaction.unreadable) if keys else {}
     new: list[Candidate] = []
     for command in commands:
+        rooms = Rooms(transaction)
         command.answer = [
-            _answer(candidate, earlier, new)
+            _answer(candidate, earlier, new, rooms)
             async for part in sliced(command.candidates, _ANSWER_SLICE)
             for candidate in part
         ]
+        rooms.count()
     losers, endings = await _supersede(transaction, new)
     _insert_rows(transaction.connection, new, losers)
     airflow_index.insert(transaction, (candidate.inserted.wait for candidate in new))
@@ -97,8 +107,41 @@ async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
     transaction.inserted += [c.inserted.wait for c in new if c.inserted.wait.id not in ended]
 
 
+class Rooms:
+    """How many more waits one command may insert for each namespace and principal."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._left: dict[tuple[str, str], float] = {}
+        self._reached: dict[tuple[str, str], LimitReached] = {}
+        self._taken: Counter[tuple[str, str]] = Counter()
+
+    def take(self, wait: StoredWait) -> LimitReached | None:
+        """Counts a new wait; returns the limit that leaves no room for it, None: there is room."""
+        owner = wait.namespace, wait.principal
+        if owner not in self._left:
+            self._find_room(owner)
+        taken = self._taken[owner]
+        if taken >= self._left[owner]:
+            return self._reached[owner]
+        self._taken[owner] = taken + 1
+        return None
+
+    def count(self) -> None:
+        """Counts the waits that were taken as held."""
+        for (namespace, principal), taken in self._taken.items():
+            self._transaction.changes.change(Kept.WAITS, namespace, principal, taken)
+
+    def _find_room(self, owner: tuple[str, str]) -> None:
+        """Each wait may end at once, superseded by the next: it needs room as an ended one, too."""
+        rooms = [self._transaction.room(kept, *owner) for kept in (Kept.WAITS, Kept.ENDED_WAITS)]
+        size = self._transaction.room(Kept.ENDED_BYTES, *owner)
+        rooms.append(size._replace(left=inf if size.left > 0 else 0.0))
+        self._left[owner], self._reached[owner] = min(rooms, key=lambda room: room.left)
+
+
 def _answer(
-    candidate: Candidate | Exception, earlier: dict[Key, EarlierSubmit], new: list[Candidate]
+    candidate: Candidate | Exception, earlier: dict[Key, EarlierSubmit], new: list[Candidate], rooms: Rooms
 ) -> Inserted | Exception:
     """The answer to one wait.
 
@@ -111,6 +154,9 @@ def _answer(
         replayed = replay(earlier.get(key), candidate.body_digest)
         if replayed is not None:
             return replayed
+    if reached := rooms.take(candidate.inserted.wait):
+        return reached
+    if key is not None:
         earlier[key] = EarlierSubmit(candidate.inserted.wait, candidate.body_digest)
     new.append(candidate)
     return candidate.inserted
@@ -124,7 +170,7 @@ def _insert_rows(connection: ConnectionThread, new: Sequence[Candidate], losers:
     rows, rows_with_keys = [], []
     for candidate in new:
         wait, spec = candidate.inserted.wait, candidate.spec_json
-        row = (wait.id, wait.namespace, wait.spec.kind, wait.created_at, wait.deadline, spec)
+        row = (wait.id, wait.namespace, wait.spec.kind, wait.created_at, wait.deadline, spec, wait.principal)
         key, supersede_key = candidate.idempotency_key, wait.spec.supersede_key
         if key is None and supersede_key is None:
             rows.append(row)

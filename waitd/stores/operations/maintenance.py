@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Float, Integer, bindparam, delete, exists, select, text
 
+from waitd.core.auth.quotas import Kept
 from waitd.stores.codec import encode_progress, sliced
 from waitd.stores.operations.commands import CheckWritable, PruneWaits, SaveProgress
 from waitd.stores.operations.transaction import Transaction
@@ -22,7 +23,7 @@ from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
 PRUNABLE = Statement(
-    select(waits.c.id, waits.c.finished_seq)
+    select(waits.c.id, waits.c.finished_seq, waits.c.namespace, waits.c.principal, waits.c.kept_bytes)
     .where(
         HAS_ENDED,
         waits.c.finished_at < bindparam("before", type_=Float),
@@ -59,11 +60,14 @@ async def prune(transaction: Transaction, commands: Sequence[PruneWaits]) -> Non
         rows = await PRUNABLE.fetch_all(connection, before=command.before, limit=command.limit)
         command.answer = len(rows)
         if rows:
-            ids = text_list(wait_id for wait_id, _ in rows)
+            ids = text_list(row[0] for row in rows)
             _DELETE_DELIVERIES.defer(connection, ids=ids)
             _DELETE_WAITS.defer(connection, ids=ids)
             _SET_WATERMARK.defer(connection, name=FINISHED_SEQ, value=transaction.finished_seq)
-            _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
+            _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(row[1] for row in rows))
+            for _, _, namespace, principal, size in rows:
+                transaction.changes.change(Kept.ENDED_WAITS, namespace, principal or "", -1)
+                transaction.changes.change(Kept.ENDED_BYTES, namespace, principal or "", -(size or 0))
 
 
 def check_writable(transaction: Transaction, commands: Sequence[CheckWritable]) -> None:

@@ -15,20 +15,19 @@ from waitd.stores.operations.commands import SaveAttempt
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.sqlite import bulk
 
-_INSERT = bulk.insert_into(
-    "deliveries",
-    (
-        "id",
-        "wait_id",
-        "namespace",
-        "sink",
-        "destination",
-        "state",
-        "attempts",
-        "created_at",
-        "next_attempt_at",
-    ),
+_COLUMNS = (
+    "id",
+    "wait_id",
+    "namespace",
+    "sink",
+    "destination",
+    "state",
+    "attempts",
+    "created_at",
+    "next_attempt_at",
 )
+_INSERT = bulk.insert_into("deliveries", _COLUMNS)
+_INSERT_AGAIN = bulk.insert_into("deliveries", (*_COLUMNS, "redelivered_by"))
 _SAVE_ATTEMPT = bulk.update(
     "deliveries",
     ("id", "state", "attempts", "next_attempt_at", "last_error", "last_attempt_at"),
@@ -79,8 +78,10 @@ def new_delivery(
     return NewDelivery(stored, destination)
 
 
-def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
-    """Inserts deliveries into the outbox."""
+def insert_deliveries(
+    transaction: Transaction, new: Sequence[NewDelivery], *, redelivered_by: str | None = None
+) -> None:
+    """Inserts deliveries into the outbox. `redelivered_by`: who queues them again."""
     rows = [
         (
             delivery.id,
@@ -95,7 +96,10 @@ def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> N
         )
         for delivery, destination in new
     ]
-    bulk.defer(transaction.connection, _INSERT, rows)
+    if redelivered_by is None:
+        bulk.defer(transaction.connection, _INSERT, rows)
+    else:
+        bulk.defer(transaction.connection, _INSERT_AGAIN, [(*row, redelivered_by) for row in rows])
 
 
 def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:

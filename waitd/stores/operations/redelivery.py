@@ -1,22 +1,25 @@
 """Redelivers events: new outbox rows beside the old ones, with the same event."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from waitd.core.errors import Conflict, NotFound, Unreadable
+from waitd.core.auth.quotas import Kept, room_for
+from waitd.core.errors import Conflict, LimitReached, NotFound, Unreadable
 from waitd.core.waits.delivery import DeliveryState
 from waitd.ports import StoredDelivery, StoredWait
 from waitd.stores.codec import sliced
 from waitd.stores.delivery_codec import UNREADABLE_SINK, DeliveryRow, decode_delivery
-from waitd.stores.operations.commands import Redeliver, RedeliverEach
+from waitd.stores.operations.commands import Command, Redeliver, RedeliverEach
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries, new_delivery
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import decode_one, deliveries_of, not_found, rows_by_id, visible_in
 from waitd.stores.schema import HAS_NEWER_DELIVERY, deliveries, waits
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.usage import Usage, count_redeliveries
 
 BY_ID = Statement(
     select(waits.c.superseded, HAS_NEWER_DELIVERY.label("has_newer"), *deliveries.c)
@@ -62,9 +65,12 @@ async def redeliver(transaction: Transaction, commands: Sequence[Redeliver]) -> 
                 accepted.append((command, decode_one(row, transaction.unreadable)))
             except Unreadable as error:
                 command.answer = error
-    _queue(
-        transaction, [new for _, wait in accepted for new in new_deliveries(transaction, wait, wait.state)]
-    )
+    queued = await count_redeliveries(transaction.connection, {wait.namespace for _, wait in accepted})
+    for command, wait in list(accepted):
+        new = new_deliveries(transaction, wait, wait.state)
+        if reached := _queue(transaction, new, command, queued):
+            command.answer = reached
+            accepted.remove((command, wait))
     by_wait = await deliveries_of(
         transaction.connection, [wait.id for _, wait in accepted], transaction.unreadable
     )
@@ -86,8 +92,8 @@ async def redeliver_each(transaction: Transaction, commands: Sequence[RedeliverE
             async for part in sliced(chosen)
             for old in part
         ]
-        _queue(transaction, new)
-        command.answer = len(new)
+        queued = await count_redeliveries(transaction.connection, {one.stored.namespace for one in new})
+        command.answer = _queue(transaction, new, command, queued) or len(new)
 
 
 async def _candidates(transaction: Transaction, command: RedeliverEach) -> dict[str, _Candidate]:
@@ -116,9 +122,23 @@ def _first_error(command: RedeliverEach, candidates: dict[str, _Candidate]) -> E
     return None
 
 
-def _queue(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
-    insert_deliveries(transaction, new)
+def _queue(
+    transaction: Transaction, new: Sequence[NewDelivery], command: Command[Any], queued: Usage
+) -> LimitReached | None:
+    """Queues all of these deliveries, or none if a limit leaves no room; `queued` counts them."""
+    principal = command.by.principal.name if command.by else ""
+    needed = Counter(one.stored.namespace for one in new)
+    for namespace, count in needed.items():
+        share = transaction.rules.limits.share(Kept.REDELIVERIES, namespace)
+        used = [queued.get(Kept.REDELIVERIES, namespace, who) for who in (None, principal)]
+        room = room_for(Kept.REDELIVERIES, share, namespace, *used)
+        if room.left < count:
+            return room.reached
+    for namespace, count in needed.items():
+        queued.change(Kept.REDELIVERIES, namespace, principal, count)
+    insert_deliveries(transaction, new, redelivered_by=principal)
     transaction.redelivered.update(destination for _, destination in new)
+    return None
 
 
 def _superseded(wait_id: str) -> Conflict:

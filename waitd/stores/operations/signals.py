@@ -8,7 +8,8 @@ import orjson
 import uuid_utils
 from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, func, select, text
 
-from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.auth.quotas import Kept
+from waitd.core.errors import Conflict, InvalidInput, LimitReached
 from waitd.core.waits.audit import Caller
 from waitd.ports import Signal, SignalKey
 from waitd.stores.operations.commands import PruneSignals, SaveSignal
@@ -27,13 +28,13 @@ _COUNT = Statement(
 )
 _SAVE = Statement(
     text(
-        "INSERT INTO signals (id, namespace, key, digest, payload, received_at)"
-        " VALUES (:id, :namespace, :key, :digest, :payload, :received_at)"
+        "INSERT INTO signals (id, namespace, key, digest, payload, received_at, principal, kept_bytes)"
+        " VALUES (:id, :namespace, :key, :digest, :payload, :received_at, :principal, :kept_bytes)"
         " ON CONFLICT (namespace, key, digest) DO UPDATE SET received_at = excluded.received_at"
     )
 )
 _OLD = Statement(
-    select(signals.c.id, signals.c.namespace, signals.c.key)
+    select(signals.c.id, signals.c.namespace, signals.c.key, signals.c.principal, signals.c.kept_bytes)
     .where(signals.c.received_at < bindparam("before", type_=Float))
     .order_by(signals.c.received_at)
     .limit(bindparam("limit", type_=Integer))
@@ -55,7 +56,10 @@ def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) ->
 
 
 async def save(transaction: Transaction, commands: Sequence[SaveSignal]) -> None:
-    """Saves signals. The answer is None, or a Conflict where the key has too many payloads."""
+    """Saves signals.
+
+    The answer is None, a Conflict where the key has too many payloads, or a LimitReached.
+    """
     for command in commands:
         signal = command.signal
         key = {"namespace": signal.namespace, "key": signal.key}
@@ -63,6 +67,14 @@ async def save(transaction: Transaction, commands: Sequence[SaveSignal]) -> None
         if count >= MAX_PAYLOADS and not known:
             command.answer = Conflict(f"{count} different payloads are kept under this key already")
             continue
+        principal = command.by.principal.name if command.by else ""
+        size = len(command.payload) + len(signal.key)
+        if not known:
+            if reached := _limit_reached(transaction, signal.namespace, principal, size):
+                command.answer = reached
+                continue
+            transaction.changes.change(Kept.SIGNALS, signal.namespace, principal, 1)
+            transaction.changes.change(Kept.SIGNAL_BYTES, signal.namespace, principal, size)
         _SAVE.defer(
             transaction.connection,
             **key,
@@ -70,13 +82,28 @@ async def save(transaction: Transaction, commands: Sequence[SaveSignal]) -> None
             digest=command.digest,
             payload=command.payload,
             received_at=transaction.now,
+            principal=principal,
+            kept_bytes=size,
         )
         transaction.signals.append(signal._replace(received_at=transaction.now))
+
+
+def _limit_reached(
+    transaction: Transaction, namespace: str, principal: str, size: int
+) -> LimitReached | None:
+    for kept, needed in ((Kept.SIGNALS, 1), (Kept.SIGNAL_BYTES, size)):
+        room = transaction.room(kept, namespace, principal)
+        if room.left < needed:
+            return room.reached
+    return None
 
 
 async def prune(transaction: Transaction, commands: Sequence[PruneSignals]) -> None:
     """Deletes the oldest signals; the answer is their keys."""
     for command in commands:
         old = await _OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
-        _DELETE.defer(transaction.connection, ids=text_list(signal_id for signal_id, _, _ in old))
-        command.answer = [SignalKey(namespace, key) for _, namespace, key in old]
+        _DELETE.defer(transaction.connection, ids=text_list(row[0] for row in old))
+        command.answer = [SignalKey(namespace, key) for _, namespace, key, _, _ in old]
+        for _, namespace, _, principal, size in old:
+            transaction.changes.change(Kept.SIGNALS, namespace, principal or "", -1)
+            transaction.changes.change(Kept.SIGNAL_BYTES, namespace, principal or "", -(size or 0))

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from waitd.core.auth.quotas import Kept, KeptLimits, Room, room_for
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import Signal, StoredOutcome, StoredWait
 from waitd.stores.queries.costs import find_label_values
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.unreadable import UnreadableRows
+from waitd.stores.usage import Usage
 
 #: How many other days keep their values when a new day is read. Two are enough: waits end today
 #: or, around midnight, yesterday.
@@ -41,6 +43,7 @@ class StoreRules:
         costs: how costs are summed.
         live_progress: the progress of a wait up to its last poke; None: what is stored is newest.
         measure: what a wait that ends after so many seconds has used; None: not measured.
+        limits: how much each namespace and each principal may keep.
     """
 
     now: Callable[[], float]
@@ -49,6 +52,7 @@ class StoreRules:
     costs: CostRules
     live_progress: Callable[[WaitId], Progress | None]
     measure: Callable[[StoredWait, float], MeasuredUsage | None]
+    limits: KeptLimits = field(default_factory=KeptLimits)
 
 
 class LabelValues:
@@ -79,6 +83,8 @@ class Transaction:
         finished_seq: the number of the last event; each wait that ends raises it by one.
         label_values: the label values that have costs.
         unreadable: where rows are set aside that cannot be read.
+        usage: what is stored, by namespace and principal, before this transaction.
+        changes: how this transaction changes that.
         inserted: waits that are new and still waiting.
         finished: waits that ended, with the destinations of their deliveries.
         redelivered: destinations of deliveries that were queued again.
@@ -92,11 +98,21 @@ class Transaction:
     finished_seq: int
     label_values: LabelValues
     unreadable: UnreadableRows
+    usage: Usage = field(default_factory=Usage)
+    changes: Usage = field(default_factory=Usage)
     inserted: list[StoredWait] = field(default_factory=list)
     finished: list[StoredOutcome] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
     signals: list[Signal] = field(default_factory=list)
     clock_moved: float = 0.0
+
+    def room(self, kept: Kept, namespace: str, principal: str) -> Room:
+        """How much more of `kept` the principal may have in the namespace."""
+        used = [
+            self.usage.get(kept, namespace, who) + self.changes.get(kept, namespace, who)
+            for who in (None, principal)
+        ]
+        return room_for(kept, self.rules.limits.share(kept, namespace), namespace, *used)
 
     def with_live_progress(self, wait: StoredWait) -> StoredWait:
         """The wait with its progress up to the last poke; its row may be a minute older."""

@@ -1,0 +1,64 @@
+"""How many waits a second each namespace and each of its principals may submit."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from waitd.core.auth.principal import Principal
+from waitd.core.auth.quotas import Share
+from waitd.core.auth.rate_limit import RateLimiter
+from waitd.core.errors import LimitReached
+
+#: After a pause, the waits of so many seconds may be submitted at once.
+BURST_SECONDS = 10
+NAME = "waits_per_second"
+
+
+class _Limiters(NamedTuple):
+    share: Share
+    namespace: RateLimiter | None
+    principal: RateLimiter | None
+
+
+class SubmitRates:
+    """Counts waits in token buckets. Not thread-safe."""
+
+    def __init__(self, share: Share | None = None, namespaces: Mapping[str, Share] | None = None) -> None:
+        """`share`: that of each namespace that is not in `namespaces`; None: any number."""
+        self._default = _limiters(share or Share())
+        self._namespaces = {name: _limiters(own) for name, own in (namespaces or {}).items()}
+
+    def share(self, namespace: str) -> Share:
+        """The waits a second of a namespace and each of its principals."""
+        return self._namespaces.get(namespace, self._default).share
+
+    def take(self, principal: Principal, count: int, now: float) -> tuple[int, LimitReached | None]:
+        """Takes up to `count` waits; returns how many, and the limit that allows no more."""
+        namespace, limiters = principal.namespace, self._namespaces.get(principal.namespace, self._default)
+        granted, reached = count, None
+        buckets = [
+            (
+                "namespace",
+                f"the namespace {namespace}",
+                limiters.share.namespace,
+                limiters.namespace,
+                namespace,
+            ),
+            ("principal", "you", limiters.share.principal, limiters.principal, (namespace, principal.name)),
+        ]
+        for scope, holder, rate, limiter, key in buckets:
+            if limiter is not None and (left := limiter.available(key, now)) < granted:
+                seconds = max(limiter.delay(key, now), 1 / rate)
+                granted, reached = left, LimitReached(f"{NAME}_per_{scope}", holder, rate, seconds)
+        for _, _, _, limiter, key in buckets:
+            if limiter is not None and granted:
+                limiter.consume(key, now, granted)
+        return granted, reached
+
+
+def _limiters(share: Share) -> _Limiters:
+    return _Limiters(share, _limiter(share.namespace), _limiter(share.principal))
+
+
+def _limiter(rate: float) -> RateLimiter | None:
+    return None if rate == math.inf else RateLimiter(rate, max(1, math.ceil(rate * BURST_SECONDS)))
