@@ -120,7 +120,7 @@ def limit_problem(name: str, limit: str, detail: str, retry_after: float) -> Pro
     return ProblemError(name, refused.status, {**refused.body, "limit": limit}, refused.headers)
 
 
-def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911 - a return for each error
+def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911, PLR0912 - a return for each error
     """Returns the problem that an exception means to the caller.
 
     An unexpected exception is logged here, and the caller does not get its text.

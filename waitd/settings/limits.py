@@ -43,15 +43,15 @@ class LimitSettings(BaseModel):
         int(_BATCHES.principal), ge=1, description="The most batches in progress of one key or user."
     )
 
-    waits_held_per_namespace: int | None = Field(
-        None,
-        ge=1,
-        description="The most waits of one namespace that are held; default: three quarters of the capacity.",
+    waits_held_per_namespace: int = Field(
+        0,
+        ge=0,
+        description="The most waits of one namespace that are held; 0: three quarters of the capacity.",
     )
-    waits_held_per_principal: int | None = Field(
-        None,
-        ge=1,
-        description="The most waits of one key or user that are held; default: half of the capacity.",
+    waits_held_per_principal: int = Field(
+        0,
+        ge=0,
+        description="The most waits of one key or user that are held; 0: half of the capacity.",
     )
     waits_per_second_per_namespace: float = Field(
         5000.0,
