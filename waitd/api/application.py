@@ -8,11 +8,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from waitd.api.authentication import PRINCIPAL, Gatekeeper, log_refused
-from waitd.api.dependencies import ApiDependencies, Health
-from waitd.api.handlers.audit import SUBJECTS, log_change
+from waitd.api.dependencies import ApiDependencies
+from waitd.api.handlers.audit import DONE, SUBJECTS, log_change
 from waitd.api.handlers.docs import DocsHandlers
 from waitd.api.openapi import build_document
-from waitd.api.problems import PROBLEM, classify_error, problem_response
+from waitd.api.problems import PROBLEM, ProblemError, classify_error, problem_response
 from waitd.api.queries import check_known
 from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
@@ -27,6 +27,12 @@ log = structlog.get_logger(__name__)
 #: A request to a route that changes something carries the route's audit action under this key.
 _ACTION = web.RequestKey("_ACTION", str)
 
+#: The statuses of refusals that count as several requests; failed authentications (401) are counted
+#: where they are found.
+CHARGED = frozenset({403, 404, 413, 422})
+#: The refusals of requests that were not counted before.
+UNCOUNTED = frozenset({"role-needed", "no-such-route"})
+
 
 def build_application(dependencies: ApiDependencies) -> web.Application:
     """Builds the API over `dependencies`, ready for an `ApiRunner`."""
@@ -38,7 +44,7 @@ def build_application(dependencies: ApiDependencies) -> web.Application:
     )
     routes = route_table(dependencies, docs)
     application = web.Application(
-        middlewares=[_middleware(gatekeeper, dependencies.throttle, dependencies.health)],
+        middlewares=[_middleware(gatekeeper, dependencies)],
         client_max_size=MAX_BODY,
     )
     for route in routes:
@@ -75,8 +81,32 @@ def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) ->
     return handle_authorized
 
 
-def _middleware(gatekeeper: Gatekeeper, throttle: Throttle, health: Health) -> Middleware:
+def _refuse(
+    request: web.Request, error: Exception, dependencies: ApiDependencies, *, authenticates: bool
+) -> ProblemError:
+    """Logs and counts a refusal; returns the problem to answer."""
+    if isinstance(error, AccessDenied):
+        log_refused(request, error, dependencies.refusals)
+    elif isinstance(error, LimitReached):
+        dependencies.throttle.count(request[PRINCIPAL], error.limit)
+    elif trouble := local_trouble(error):
+        dependencies.health.report_trouble(trouble)
+    problem = classify_error(error)
+    if not authenticates or problem.status not in CHARGED:
+        return problem
+    throttle, principal = dependencies.throttle, request.get(PRINCIPAL)
+    if problem.name in UNCOUNTED:
+        try:
+            throttle.check_refused(principal, request.remote)
+        except ProblemError as too_many:
+            return too_many
+    throttle.charge_refusal(principal, request.remote)
+    return problem
+
+
+def _middleware(gatekeeper: Gatekeeper, dependencies: ApiDependencies) -> Middleware:
     """Checks the origin of each request, turns errors into problem documents, and logs."""
+    refusals = dependencies.refusals
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -87,19 +117,14 @@ def _middleware(gatekeeper: Gatekeeper, throttle: Throttle, health: Health) -> M
             check_method(request)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
-            if isinstance(error, AccessDenied):
-                log_refused(request, error)
-            elif isinstance(error, LimitReached):
-                throttle.count(request[PRINCIPAL], error.limit)
-            elif trouble := local_trouble(error):
-                health.report_trouble(trouble)
-            response = problem_response(classify_error(error))
+            problem = _refuse(request, error, dependencies, authenticates=gatekeeper.authenticates)
+            response = problem_response(problem)
         except asyncio.CancelledError:  # the client has disconnected
             if SUBJECTS in request:
-                log_change(request, request[_ACTION], "done")
+                log_change(request, request[_ACTION], DONE, refusals)
             raise
         if action := request.get(_ACTION):
-            log_change(request, action, response.get(PROBLEM, "done"))
+            log_change(request, action, response.get(PROBLEM, DONE), refusals)
         seconds = round(perf_counter() - started, 6)
         log.debug(
             "request", method=request.method, path=request.path, status=response.status, seconds=seconds

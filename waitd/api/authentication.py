@@ -11,7 +11,8 @@ from typing import Any
 import structlog
 from aiohttp import hdrs, web
 
-from waitd.api.server.throttle import Throttle
+from waitd.api.server.refusal_log import RefusalLog
+from waitd.api.server.throttle import Throttle, network_of
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import AccessDenied, Forbidden, Unauthenticated
 from waitd.ports import Authenticator
@@ -64,11 +65,9 @@ class Gatekeeper:
         return principal
 
     async def _authenticate(self, authenticator: Authenticator, token: str, remote: str | None) -> Principal:
+        """Checks the token also where the address has failed too often: others may share it."""
         try:
-            if cached := authenticator.cached_fresh(token):
-                return cached
-            self._throttle.check_address(remote)
-            return await authenticator.principal(token)
+            return authenticator.cached_fresh(token) or await authenticator.principal(token)
         except Unauthenticated:
             self._throttle.record_failure(remote)
             raise
@@ -84,10 +83,12 @@ def _token(request: web.Request) -> str:
     return token.strip()
 
 
-def log_refused(request: web.Request, error: AccessDenied) -> None:
+def log_refused(request: web.Request, error: AccessDenied, refusals: RefusalLog) -> None:
     """Logs a caller that was refused, without its token."""
     principal = request.get(PRINCIPAL)
-    log.warning(
+    refusals.log(
+        (principal.name if principal else network_of(request.remote), error.reason),
+        log.warning,
         "access_refused",
         reason=error.reason,
         principal=principal.name if principal else None,

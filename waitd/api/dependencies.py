@@ -8,6 +8,7 @@ from typing import Protocol
 from waitd.api.follow.feed import EventFeed
 from waitd.api.follow.long_polls import LongPolls
 from waitd.api.problems import refusal
+from waitd.api.server.refusal_log import RefusalLog
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.namespaces import Namespaces
 from waitd.core.auth.quotas import PAGE_BYTES, KeptLimits
@@ -94,6 +95,7 @@ class ApiDependencies:
         meter: what waits cost; None if cost is off.
         signal_receiver: wakes the waits that listen to a signal; None if nothing listens.
         throttle: the limits of one caller.
+        refusals: logs what is refused.
         kept_limits: how much each namespace and each principal may keep in the store.
         page_bytes: the size of a page that ends it, by namespace.
         open_metrics: whether anyone may read the metrics, which count the waits of all namespaces.
@@ -118,6 +120,7 @@ class ApiDependencies:
     meter: Metering | None = None
     signal_receiver: SignalReceiver | None = None
     throttle: Throttle = field(default_factory=Throttle)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
     kept_limits: KeptLimits = field(default_factory=KeptLimits)
     page_bytes: Callable[[str], int] = lambda _: PAGE_BYTES
     open_metrics: bool = False

@@ -10,6 +10,7 @@ from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.lists import Lists, Page
+from waitd.api.server.refusal_log import RefusalLog
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.event import rfc3339
@@ -22,29 +23,36 @@ SUBJECT = web.RequestKey("SUBJECT", str)
 SUBJECTS = web.RequestKey("SUBJECTS", int)
 
 
+#: The result of a change that was made.
+DONE = "done"
+
+
 def caller_of(request: web.Request) -> Caller:
     """Returns the caller and its address, for the audit."""
     return Caller(request[PRINCIPAL], request.remote or "")
 
 
-def log_change(request: web.Request, action: str, result: str) -> None:
+def log_change(request: web.Request, action: str, result: str, refusals: RefusalLog) -> None:
     """Logs a call that changes something; `result` is `done` or the name of the problem.
 
     Without authentication, the line has the level debug.
     """
     principal = request[PRINCIPAL]
     write = log.debug if principal is LOOPBACK_PRINCIPAL else log.info
-    write(
-        "audit",
-        action=action,
-        principal=principal.name,
-        role=principal.role.title,
-        namespace=principal.namespace,
-        subject=request.get(SUBJECT) or request.match_info.get("id"),
-        subjects=request.get(SUBJECTS, 1),
-        result=result,
-        remote=request.remote,
-    )
+    fields = {
+        "action": action,
+        "principal": principal.name,
+        "role": principal.role.title,
+        "namespace": principal.namespace,
+        "subject": request.get(SUBJECT) or request.match_info.get("id"),
+        "subjects": request.get(SUBJECTS, 1),
+        "result": result,
+        "remote": request.remote,
+    }
+    if result == DONE:
+        write("audit", **fields)
+    else:
+        refusals.log((principal.name, action, result), write, "audit", **fields)
 
 
 class AuditHandlers:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from waitd.api.authentication import AUTHORIZE_AGAIN, PRINCIPAL, log_refused
 from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
-from waitd.api.follow.feed import EventFeed, EventReader
+from waitd.api.follow.feed import EventReader
 from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
@@ -54,7 +54,7 @@ class EventHandlers:
             dependencies.feed.reader(position) as reader,
         ):
             await response.prepare(request)
-            stream = _Stream(request, response, reader, dependencies.feed, ids)
+            stream = _Stream(request, response, reader, dependencies, ids)
             await stream.send(await self._greeting(position, ids))
             await _follow(stream, dependencies.store, namespace)
         return response
@@ -101,14 +101,15 @@ class _Stream:
         request: web.Request,
         response: web.StreamResponse,
         reader: EventReader,
-        feed: EventFeed,
+        dependencies: ApiDependencies,
         ids: EventIds,
     ) -> None:
         self.reader = reader
         self.ids = ids
         self._request = request
         self._response = response
-        self._feed = feed
+        self._feed = dependencies.feed
+        self._refusals = dependencies.refusals
         self._cut = False
         self._last_sent = 0.0
         self._authorized_at = anyio.current_time()
@@ -145,7 +146,7 @@ class _Stream:
         try:
             principal = await self._request[AUTHORIZE_AGAIN](self._request)
         except AccessDenied as error:
-            log_refused(self._request, error)
+            log_refused(self._request, error, self._refusals)
             return False
         except Unavailable:
             return True

@@ -23,6 +23,12 @@ from waitd.models import MAX_BODY
 #: How many failed authentications an address may have in a burst, and how many more a second.
 FAILURES = 20
 FAILURES_PER_SECOND = 1.0
+#: Likewise for requests to what does not exist.
+STRAYS = 100
+STRAYS_PER_SECOND = 10.0
+#: How many requests a refused one (403, 404, 413, 422) counts as: by default a caller has 500 a
+#: second.
+REFUSAL_COST = 10
 #: How many namespaces the metric of refusals names; the rest are counted as `(other)`.
 MAX_NAMED = 100
 
@@ -76,6 +82,7 @@ class Throttle:
         self._quotas = {resource: Quota(resource) for resource in Resource} | dict(quotas or {})
         self._running = self._quotas[Resource.REQUESTS]
         self.submit_rates = submit_rates or SubmitRates()
+        self._strays = RateLimiter(STRAYS_PER_SECOND * REFUSAL_COST, STRAYS * REFUSAL_COST)
         self._failures = RateLimiter(FAILURES_PER_SECOND, FAILURES)
         self._refused = instruments.limits_exceeded if instruments else None
         self._named: set[str] = set()
@@ -132,22 +139,41 @@ class Throttle:
         if self._requests is not None and principal is not LOOPBACK_PRINCIPAL and more > 0:
             self._requests.consume(principal.name, monotonic(), more)
 
-    def check_address(self, remote: str | None) -> None:
-        """Checks the failures of an address before an unknown token is examined.
+    def record_failure(self, remote: str | None) -> None:
+        """Counts a failed authentication from an address.
 
-        A cached token skips this check, so that someone who guesses tokens does not lock out others
-        at the same address.
+        Only failures are counted and refused: a valid token works, however often someone at the
+        same address, such as that of a proxy, guesses.
 
         Raises:
             ProblemError: 429 with Retry-After, authentication failed too often from this address.
         """
-        if seconds := self._failures.delay(_network(remote), monotonic()):
+        address, now = network_of(remote), monotonic()
+        if seconds := self._failures.delay(address, now):
             raise refusal("too-many-failures", "send a valid token, or wait", headers=_retry_after(seconds))
+        self._failures.consume(address, now)
 
-    def record_failure(self, remote: str | None) -> None:
-        """Counts a failed authentication; raises as `check_address` does if it is one too many."""
-        self.check_address(remote)
-        self._failures.consume(_network(remote), monotonic())
+    def charge_refusal(self, principal: Principal | None, remote: str | None) -> None:
+        """Counts a refusal, as several requests of the caller; without one, for its address."""
+        if principal is None:
+            self._strays.consume(network_of(remote), monotonic(), REFUSAL_COST)
+        elif self._requests is not None and principal is not LOOPBACK_PRINCIPAL:
+            self._requests.consume(principal.name, monotonic(), REFUSAL_COST - 1)
+
+    def check_refused(self, principal: Principal | None, remote: str | None) -> None:
+        """Checks the rate of a caller that is refused before its request was counted.
+
+        Raises:
+            ProblemError: 429 with Retry-After.
+        """
+        if principal is not None:
+            self._check_rate(principal)
+        elif seconds := self._strays.delay(network_of(remote), monotonic()):
+            raise refusal(
+                "too-many-requests",
+                "too many requests from this address to what does not exist",
+                headers=_retry_after(seconds),
+            )
 
     def _check_rate(self, principal: Principal) -> None:
         if self._requests is None:
@@ -186,7 +212,7 @@ def _retry_after(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(math.ceil(seconds))}
 
 
-def _network(remote: str | None) -> str:
+def network_of(remote: str | None) -> str:
     """Returns what shares a limit: an IPv4 address, or the IPv6 /64 network of one customer."""
     address = ip_address(remote.partition("%")[0]) if remote else None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
