@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 CALLS = [
     ("viewer", "GET", "/v1/waits", 200),
     ("viewer", "GET", "/v1/waits/{id}", 200),
+    ("viewer", "GET", "/v1/limits", 200),
     ("viewer", "GET", "/v1/waits/{id}/pokes", 200),
     ("admin", "GET", "/metrics", 200),
     ("submitter", "POST", "/v1/waits", 422),
