@@ -228,8 +228,10 @@ def _task_is_cancelled() -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that it wraps."""
-    while error is not None:
+    """An exception and those that it wraps; a library may have made a cycle of them."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 

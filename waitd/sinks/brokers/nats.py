@@ -162,8 +162,10 @@ class NatsPublisher:
                 closed_cb=self._on_closed,
                 error_cb=self._on_error,
             )
-        except Exception as error:  # the library's NoServersError says nothing of the reason
-            raise error from self._last_error
+        except Exception as error:
+            if self._last_error is None or self._last_error is error:
+                raise
+            raise error from self._last_error  # the library's NoServersError says nothing of it
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._monitor_task = asyncio.create_task(self._monitor(), name="nats connection")
 
