@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from daemon import Daemon, daemon, serving
+from daemon import Daemon, daemon, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -157,3 +157,26 @@ async def test_rates_and_bytes_meet_their_limits(tmp_path: Path) -> None:
         _, rest = await other.call("GET", f"/v1/waits?limit=1000&page_token={page['next_page_token']}")
         assert max(len(orjson.dumps(part["waits"])) for part in (page, rest)) < 65_536 + 10_000
         assert (len(page["waits"]) + len(rest["waits"]), rest["next_page_token"]) == (15, None)
+
+
+async def test_an_address_that_guesses_keys_locks_out_no_one_and_fills_no_log(tmp_path: Path) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        daemon(tmp_path / "state", **settings(tmp_path)) as running,
+    ):
+        guesser = Caller(session, running, "guess")
+        statuses = [(await guesser.call("GET", "/v1/limits"))[0] for _ in range(100)]
+        assert {401, 429} == set(statuses)
+        for team in TEAMS:  # from the same address, and never seen before
+            assert (await Caller(session, running, team).call("GET", "/v1/limits"))[0] == 200
+        await Caller(session, running, "a").call("GET", "/v1/keys")
+        refused = statuses.count(401)
+        await until(lambda: sum(_counts(running, "unknown_key")) == refused)
+        assert len(_counts(running, "unknown_key")) < refused
+        assert _counts(running, "role") == [1]
+
+
+def _counts(running: Daemon, reason: str) -> list[int]:
+    """The numbers of refusals in the lines of the log with this reason."""
+    lines = [event for event in running.log if event.get("event") == "access_refused"]
+    return [event["count"] for event in lines if event["reason"] == reason]
