@@ -1,5 +1,6 @@
 """What a namespace and a caller may keep and submit: each limit, of a real daemon, once."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from cli_process import run_waitd
 from daemon import Daemon, daemon, serving, until
 
 pytestmark = pytest.mark.slow
@@ -129,6 +131,8 @@ async def test_what_a_team_keeps_meets_its_limits_also_after_a_restart(tmp_path:
         assert limits["signals"]["principal"] == {"used": 2, "most": 2}
         assert limits["redeliveries"]["namespace"] == {"used": 2, "most": 2}
         assert (await other.limits())["signals"]["namespace"]["used"] == 1
+        shown = await asyncio.to_thread(run_waitd, "limits", WAITD_API_KEY=key("a"), WAITD_URL=running.url)
+        assert ["waits_held", "1", "4", "1"] in [line.split()[:4] for line in shown.stdout.splitlines()]
         metrics = await scrape(session, running)
         assert 'waitd_limits_exceeded_total{limit="ended_waits_per_namespace",namespace="a"} 1.0' in metrics
 
