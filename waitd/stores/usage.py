@@ -64,6 +64,13 @@ class Usage:
         """How much a principal has in the namespace; None: all of them together."""
         return self._counts.get((kept, namespace, principal), 0)
 
+    def both(self, kept: Kept, namespace: str, principal: str) -> tuple[int, int]:
+        """How much the namespace has, and how much of it the principal."""
+        if not self._counts:
+            return 0, 0
+        get = self._counts.get
+        return get((kept, namespace, None), 0), get((kept, namespace, principal), 0)
+
     def change(self, kept: Kept, namespace: str, principal: str, by: int) -> None:
         """Counts `by` more for the principal and the namespace."""
         self._counts[kept, namespace, principal] += by

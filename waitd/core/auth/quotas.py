@@ -86,20 +86,34 @@ class KeptLimits:
 
 
 class Room(NamedTuple):
-    """How much more a caller may have, and the limit that says so."""
+    """How much more of something a caller may have.
+
+    Attributes:
+        left: negative if the limit was lowered.
+        scope: whose limit it is, `namespace` or `principal`.
+        most: the limit.
+    """
 
     left: float
-    reached: LimitReached
+    kept: Kept
+    scope: str
+    namespace: str
+    most: float
+
+    @property
+    def reached(self) -> LimitReached:
+        """The error that the limit leaves no room."""
+        holder = f"the namespace {self.namespace}" if self.scope == "namespace" else "you"
+        retry_after = _RETRY_AFTER.get(self.kept, _RETRY_AFTER_SWEEP)
+        return LimitReached(f"{self.kept}_per_{self.scope}", holder, self.most, retry_after)
 
 
 def room_for(kept: Kept, share: Share, namespace: str, of_namespace: int, of_principal: int) -> Room:
     """The room of a caller, given how much of `kept` its namespace has and itself."""
-    retry_after = _RETRY_AFTER.get(kept, _RETRY_AFTER_SWEEP)
     left, mine = share.namespace - of_namespace, share.principal - of_principal
     if mine < left:
-        return Room(mine, LimitReached(f"{kept}_per_principal", "you", share.principal, retry_after))
-    holder = f"the namespace {namespace}"
-    return Room(left, LimitReached(f"{kept}_per_namespace", holder, share.namespace, retry_after))
+        return Room(mine, kept, "principal", namespace, share.principal)
+    return Room(left, kept, "namespace", namespace, share.namespace)
 
 
 class Exceeded(NamedTuple):

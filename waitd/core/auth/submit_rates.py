@@ -36,24 +36,24 @@ class SubmitRates:
         """Takes up to `count` waits; returns how many, and the limit that allows no more."""
         namespace, limiters = principal.namespace, self._namespaces.get(principal.namespace, self._default)
         granted, reached = count, None
-        buckets = [
-            (
-                "namespace",
-                f"the namespace {namespace}",
-                limiters.share.namespace,
-                limiters.namespace,
-                namespace,
-            ),
-            ("principal", "you", limiters.share.principal, limiters.principal, (namespace, principal.name)),
-        ]
-        for scope, holder, rate, limiter, key in buckets:
-            if limiter is not None and (left := limiter.available(key, now)) < granted:
-                seconds = max(limiter.delay(key, now), 1 / rate)
-                granted, reached = left, LimitReached(f"{NAME}_per_{scope}", holder, rate, seconds)
-        for _, _, _, limiter, key in buckets:
-            if limiter is not None and granted:
-                limiter.consume(key, now, granted)
+        limiter = limiters.namespace
+        if limiter is not None and (left := limiter.available(namespace, now)) < granted:
+            holder = f"the namespace {namespace}"
+            granted, reached = left, _reached("namespace", holder, limiters.share.namespace)
+        name = (namespace, principal.name)
+        limiter = limiters.principal
+        if limiter is not None and (left := limiter.available(name, now)) < granted:
+            granted, reached = left, _reached("principal", "you", limiters.share.principal)
+        if granted:
+            if limiters.namespace is not None:
+                limiters.namespace.consume(namespace, now, granted)
+            if limiters.principal is not None:
+                limiters.principal.consume(name, now, granted)
         return granted, reached
+
+
+def _reached(scope: str, holder: str, rate: float) -> LimitReached:
+    return LimitReached(f"{NAME}_per_{scope}", holder, rate, 1 / rate)
 
 
 def _limiters(share: Share) -> _Limiters:

@@ -1,12 +1,10 @@
 """Inserts waits: idempotency keys, superseding, and the rows."""
 
-from collections import Counter
 from collections.abc import Container, Sequence
-from math import inf
 
 import uuid_utils
 
-from waitd.core.auth.quotas import Kept
+from waitd.core.auth.quotas import Kept, Room
 from waitd.core.errors import InvalidInput, LimitReached
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.step import cancelled_outcome
@@ -112,18 +110,16 @@ class Rooms:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._left: dict[tuple[str, str], float] = {}
-        self._reached: dict[tuple[str, str], LimitReached] = {}
-        self._taken: Counter[tuple[str, str]] = Counter()
+        self._rooms: dict[tuple[str, str], Room] = {}
+        self._taken: dict[tuple[str, str], int] = {}
 
     def take(self, wait: StoredWait) -> LimitReached | None:
         """Counts a new wait; returns the limit that leaves no room for it, None: there is room."""
         owner = wait.namespace, wait.principal
-        if owner not in self._left:
-            self._find_room(owner)
-        taken = self._taken[owner]
-        if taken >= self._left[owner]:
-            return self._reached[owner]
+        room = self._rooms.get(owner) or self._find_room(owner)
+        taken = self._taken.get(owner, 0)
+        if taken >= room.left:
+            return room.reached
         self._taken[owner] = taken + 1
         return None
 
@@ -132,12 +128,17 @@ class Rooms:
         for (namespace, principal), taken in self._taken.items():
             self._transaction.changes.change(Kept.WAITS, namespace, principal, taken)
 
-    def _find_room(self, owner: tuple[str, str]) -> None:
+    def _find_room(self, owner: tuple[str, str]) -> Room:
         """Each wait may end at once, superseded by the next: it needs room as an ended one, too."""
-        rooms = [self._transaction.room(kept, *owner) for kept in (Kept.WAITS, Kept.ENDED_WAITS)]
+        room = self._transaction.room(Kept.WAITS, *owner)
+        ended = self._transaction.room(Kept.ENDED_WAITS, *owner)
+        if ended.left < room.left:
+            room = ended
         size = self._transaction.room(Kept.ENDED_BYTES, *owner)
-        rooms.append(size._replace(left=inf if size.left > 0 else 0.0))
-        self._left[owner], self._reached[owner] = min(rooms, key=lambda room: room.left)
+        if size.left <= 0:
+            room = size
+        self._rooms[owner] = room
+        return room
 
 
 def _answer(

@@ -108,11 +108,12 @@ class Transaction:
 
     def room(self, kept: Kept, namespace: str, principal: str) -> Room:
         """How much more of `kept` the principal may have in the namespace."""
-        used = [
-            self.usage.get(kept, namespace, who) + self.changes.get(kept, namespace, who)
-            for who in (None, principal)
-        ]
-        return room_for(kept, self.rules.limits.share(kept, namespace), namespace, *used)
+        of_namespace, of_principal = self.usage.both(kept, namespace, principal)
+        more_of_namespace, more_of_principal = self.changes.both(kept, namespace, principal)
+        share = self.rules.limits.share(kept, namespace)
+        return room_for(
+            kept, share, namespace, of_namespace + more_of_namespace, of_principal + more_of_principal
+        )
 
     def with_live_progress(self, wait: StoredWait) -> StoredWait:
         """The wait with its progress up to the last poke; its row may be a minute older."""
