@@ -52,7 +52,7 @@ class Machine:
 
     async def reached(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Waits until `condition()` holds while the clocks stand still."""
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 60
         while not await condition():
             assert time.monotonic() < limit, "the condition needs more than the time that passed"
             await self.rest()
