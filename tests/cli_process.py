@@ -53,7 +53,7 @@ def serving(home: Path, bind: str, **settings: str) -> Iterator[tuple[str, subpr
     home.mkdir(exist_ok=True)
     arguments = ("waitd", "serve", "--bind", bind, "--state-dir", str(home))
     with process(*arguments, env=environment(**settings), log=home / "log") as daemon:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not _is_ready(f"http://{bind}/readyz"):
             assert daemon.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline

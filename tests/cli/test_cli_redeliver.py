@@ -50,7 +50,7 @@ def test_dead_deliveries_are_queued_again_once(
         text = "\n".join(body(jobs, unused_url, str(n)) for n in range(3))
         ids = waitd("submit", "-", "--wait", "--url", url, input=text).stdout.split("\n")[:3]
         ids = [line.split()[0] for line in ids]
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 90
         while any(states(waitd, url, wait_id) != ["dead"] for wait_id in ids):
             assert time.monotonic() < limit
         assert "Dead deliveries: 1;" in waitd("show", ids[0], "--url", url).stdout
