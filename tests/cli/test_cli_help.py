@@ -12,7 +12,7 @@ COMMANDS = [
     tuple(name.split())
     for name in (
         "serve", "submit", "list", "show", "watch", "cancel", "redeliver", "until http", "until s3", "check", "cost", "cost whatif", "demo", "bench", "export", "import",
-        "keys create", "keys list", "keys revoke", "config check", "connections check", "migrate", "docs", "presets", "presets show", "presets check", "signal", "airflow reconcile",
+        "keys create", "keys list", "keys revoke", "config check", "connections check", "limits", "migrate", "docs", "presets", "presets show", "presets check", "signal", "airflow reconcile",
     )
 ]  # fmt: skip
 
