@@ -51,7 +51,7 @@ class LimitSettings(BaseModel):
     waits_held_per_principal: int = Field(
         0,
         ge=0,
-        description="The most waits of one key or user that are held; 0: half of the capacity.",
+        description="The most waits of one key or user that are held; 0: three quarters of the capacity.",
     )
     waits_per_second_per_namespace: float = Field(
         5000.0,
@@ -119,10 +119,9 @@ class LimitSettings(BaseModel):
             for kept in Kept
             if kept is not Kept.WAITS
         }
-        of_namespace, of_principal = self.waits_held_per_namespace, self.waits_held_per_principal
-        return shares | {
-            Kept.WAITS: Share(of_namespace or -(-capacity * 3 // 4), of_principal or -(-capacity // 2))
-        }
+        default = -(-capacity * 3 // 4)
+        held = Share(self.waits_held_per_namespace or default, self.waits_held_per_principal or default)
+        return shares | {Kept.WAITS: held}
 
     def overridden(self, limits: "LimitSettings") -> "LimitSettings":
         """These limits, except for those that `limits` sets."""
