@@ -1,5 +1,6 @@
 """Hooks for all tests: their order, and which tests share a process."""
 
+import os
 import signal
 from collections import Counter
 from typing import Any
@@ -21,7 +22,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs files with slow tests first, so that the last files to start are short."""
+    """Runs files with slow tests first, so that the last files to start are short.
+
+    Skips long tests, unless WAITD_TEST_LONG is set.
+    """
+    for item in items:
+        if item.get_closest_marker("long") and not os.environ.get("WAITD_TEST_LONG"):
+            item.add_marker(pytest.mark.skip(reason="takes a minute or more; WAITD_TEST_LONG=1 runs it"))
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

@@ -10,6 +10,7 @@ TINY = Sizes(waits=3, interval=0.1, hosts=3, hosts_interval=0.2, seconds=0.2)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_the_parts_start_and_rows_have_figures() -> None:
     """It starts four daemons: that they run with these environments is what is tested."""
     require_apt_package("nginx-light", lambda: shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None)

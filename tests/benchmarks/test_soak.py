@@ -10,6 +10,7 @@ FLAT = SoakRound(1.0, 100 * 2**20, 20, 0, 0, 0.1, good=True)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_memory_descriptors_and_held_waits_do_not_grow() -> None:
     rounds = await soak(SilentDisplay(), Load(60, 0.5, 4, profile="storm"), minutes=0, rounds=2)
     assert len(rounds) == 2

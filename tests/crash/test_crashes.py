@@ -87,7 +87,8 @@ async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path)
         await check_promises(client, waitd, receiver, accepted)
 
 
-async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
+async def test_kills_at_random_moments_under_load_lose_nothing(tmp_path: Path, kills: int) -> None:
     chance = random.Random(20)
     accepted: dict[str, dict[str, Any]] = {}
     unanswered: dict[str, dict[str, Any]] = {}
@@ -107,7 +108,7 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
                 accepted[wait["id"]] = wait
                 await asyncio.sleep(0.005)
 
-        for turn in range(20):
+        for turn in range(kills):
             submitting = asyncio.create_task(submit_until_killed(turn))
             await asyncio.sleep(chance.uniform(0.05, 1.0))
             assert await waitd.kill() == -signal.SIGKILL
@@ -117,11 +118,9 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
             wait = await try_submit(client, waitd, body, key)
             assert wait is not None
             accepted[wait["id"]] = wait
-        assert len(accepted) > 50, (
-            "a test of a few waits would prove little; a busy machine accepts some hundred"
-        )
+        assert len(accepted) > 2 * kills, "a test of a few waits would prove little"
         await check_promises(client, waitd, receiver, accepted)
-        assert max(map(len, receiver.digests.values())) <= 21
+        assert max(map(len, receiver.digests.values())) <= kills + 1
 
 
 async def test_sigterm_drains_and_exits_zero_and_the_next_start_goes_on(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_the_metadata_has_python_versions_the_provider_and_project_urls(metadata
     assert all(url.startswith("https://github.com/waitd/waitd") for url in urls.values())
 
 
+@pytest.mark.long
 def test_the_installed_wheel_runs_the_demo_without_a_loss(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     venv.create(environment)

@@ -25,7 +25,7 @@ from moto.moto_api import state_manager
 from moto_s3 import S3Server, s3_server
 from preset_waits import cancel, last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 REGION = "us-east-1"
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 

@@ -10,7 +10,7 @@ from daemon import Daemon, daemon, until
 from job_servers import PrefectServer
 from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 #: How long a flow run may take on a busy machine, in seconds.
 RUN_TIMEOUT = 240
 

@@ -11,7 +11,7 @@ from installation import require_apt_package
 from job_servers import SparkCluster, has_java
 from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 #: Timeout in seconds. A Python application takes half a minute on a busy machine.
 RUN_TIMEOUT = 240
 

@@ -49,6 +49,7 @@ async def finish_concurrently(running: Outbox, ids: list[WaitId]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_sink(
     sink_setup: SinkSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,14 +17,6 @@ from waitd.bench.airflow.environment import NotInstallable, airflow_environment
 from waitd.bench.airflow.instance import HEARTBEAT, Airflow
 
 HERE = Path(__file__).parent
-LONG = "WAITD_TEST_AIRFLOW_LONG"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests that take minutes, unless WAITD_TEST_AIRFLOW_LONG is set (as by `.ci/run`)."""
-    for item in items:
-        if HERE in item.path.parents and item.get_closest_marker("airflow_long") and not os.environ.get(LONG):
-            item.add_marker(pytest.mark.skip(reason=f"takes minutes on a real Airflow; {LONG}=1 runs it"))
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +31,7 @@ def environment(cache: Path) -> Path:
     try:
         return airflow_environment(cache)
     except NotInstallable as error:
-        if os.environ.get(LONG):
+        if os.environ.get("WAITD_TEST_LONG"):
             raise
         not_installable(str(error))
 

@@ -20,7 +20,7 @@ from provider_scene import connect_airflow
 
 from waitd.bench.airflow.instance import JWT_SECRET, Airflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 async def _is_held_off(waits: WaitClient, wait_id: str) -> bool:

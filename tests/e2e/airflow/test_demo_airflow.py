@@ -15,7 +15,7 @@ from waitd.bench.airflow.demo import DAG_FILE, JOBS_AFTER, SLOTS
 from waitd.bench.airflow.processes import eventually
 from waitd.bench.machine import descendants
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 DEMO = [sys.executable, "-m", "waitd", "demo", "--airflow"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from moto_s3 import S3Server, s3_server
 from provider_scene import ProviderScene, connect_airflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture

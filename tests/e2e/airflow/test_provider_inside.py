@@ -60,6 +60,7 @@ def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -
     assert packages - {"waitd"} == {"waitd.airflow", "waitd.core", "waitd.models"}
 
 
+@pytest.mark.long
 def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path) -> None:
     """Builds the wheel, and installs it into Airflow's environment without other packages."""
 

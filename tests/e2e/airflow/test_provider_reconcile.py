@@ -13,7 +13,7 @@ from provider_scene import ControlledJobServer, ProviderScene, connect_airflow
 
 from waitd.bench.airflow.instance import Airflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 MODES = ("resume", "set_state", "clear")
 
 

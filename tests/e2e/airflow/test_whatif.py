@@ -7,7 +7,7 @@ import pytest
 from cli_process import json_of, run_waitd
 from provider_scene import ProviderScene
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 async def test_the_sensors_of_a_real_airflow_are_counted(
