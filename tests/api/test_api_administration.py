@@ -71,6 +71,7 @@ async def test_a_key_of_the_file_cannot_be_revoked_over_http(guarded: Api) -> No
         ({}, "/role"),
         ({"role": "viewer", "namespace": "a/b"}, "/namespace"),
         ({"role": "viewer", "expires_in": 0}, "/expires_in"),
+        ({"role": "viewer", "expires_in": 1e16}, "/expires_in"),
         ({"role": "viewer", "expires_in": True}, "/expires_in"),
         ({"role": "viewer", "expires": 5}, "/expires"),
     ],

@@ -11,7 +11,7 @@ def test_a_connection_is_described_tried_and_refused(
 ) -> None:
     base, _, path = jobs.rpartition("/")
     good = {"conn_type": "http", "host": base, "login": "planted-login", "password": "planted-password"}
-    good["extra"] = {"apikey": "planted-key", "timeout": 5, "max_redirects": 3}  # type: ignore[assignment]
+    good["extra"] = {"apikey": "planted-key", "stream": True, "max_redirects": 3}  # type: ignore[assignment]
     bad = {"conn_type": "http", "host": "https://h", "extra": {"verify": "/missing/ca.crt"}}
     file = tmp_path / "connections.yaml"
     file.write_text(
@@ -28,7 +28,7 @@ def test_a_connection_is_described_tried_and_refused(
         assert (view["resolver"], view["problem"], view["tried"]) == ("environment", None, None)
         assert view["url"] == base
         uses = {extra["name"]: extra["use"] for extra in view["extras"]}
-        assert uses == {"apikey": "header", "timeout": "ignored", "max_redirects": "read"}
+        assert uses == {"apikey": "header", "stream": "ignored", "max_redirects": "read"}
         refused = waitd("connections", "check", "bad/tls", "--json", **there)
         assert refused.returncode == 1
         assert json.loads(refused.stdout)["resolver"] == "file"

@@ -72,6 +72,7 @@ def test_the_key_is_the_only_line_on_standard_output(waitd: Run) -> None:
         (("--role", "admin", "--namespace", "a/b"), "namespace"),
         (("--role", "admin", "--expires-in", "soon"), "90d"),
         (("--role", "admin", "--expires-in", "0d"), "90d"),
+        (("--role", "admin", "--expires-in", "99999999d"), "a hundred years at most"),
     ],
 )
 def test_invalid_arguments_of_create_are_usage_errors(

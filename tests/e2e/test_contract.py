@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from daemon import daemon, jobs_and_receiver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 HERE = Path(__file__).parent
 #: The daemon requires authentication, so that schemathesis also tests requests without it.
 ADMIN = "waitd_contract_" + "k" * 43

@@ -103,7 +103,9 @@ class DelivererHarness:
 
 
 @asynccontextmanager
-async def running_deliverer(answer: Answer | None = None) -> AsyncIterator[DelivererHarness]:
-    harness = DelivererHarness(answer)
+async def running_deliverer(
+    answer: Answer | None = None, *, retry_delays: Sequence[float] = RETRY_DELAYS
+) -> AsyncIterator[DelivererHarness]:
+    harness = DelivererHarness(answer, retry_delays=retry_delays)
     async with running(harness.deliverer.run):
         yield harness

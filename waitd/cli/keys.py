@@ -66,10 +66,16 @@ def create(
 def _parse_duration(text: str | None) -> float | None:
     if text is None:
         return None
+    from waitd.core.auth.api_key import MAX_EXPIRES_IN
+
     match = _DURATION.fullmatch(text)
-    if match is None or not int(match[1]):
-        fail(f"--expires-in {text}: write it as 90d, 12h, 30m, or as a number of seconds.", ExitCode.USAGE)
-    return float(int(match[1]) * _UNITS[match[2] or "s"])
+    seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
+    if not 0 < seconds <= MAX_EXPIRES_IN:
+        fail(
+            f"--expires-in {text}: write it as 90d, 12h, 30m, or as a number of seconds, a hundred years at most.",
+            ExitCode.USAGE,
+        )
+    return float(seconds)
 
 
 def _create_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from waitd.core.auth.api_key import MAX_EXPIRES_IN
 from waitd.core.auth.principal import DEFAULT_NAMESPACE
-from waitd.models.fields import Action, RoleName, Seconds, Time
+from waitd.models.fields import Action, RoleName, Time
 from waitd.models.parsing import Strict
 
 
@@ -108,7 +109,9 @@ class KeyRequest(Strict):
         default=DEFAULT_NAMESPACE,
         description="The namespace of what the key's holder submits; `*`: a viewer of all namespaces and of the metrics.",
     )
-    expires_in: Seconds | None = Field(default=None, description="Seconds; default: it does not expire.")
+    expires_in: Annotated[float, Field(gt=0, le=MAX_EXPIRES_IN)] | None = Field(
+        default=None, description="Seconds; default: it does not expire."
+    )
 
 
 class KeyView(BaseModel):

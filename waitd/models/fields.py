@@ -35,7 +35,6 @@ CONTROL_CHARACTERS = re.compile(
 )
 NO_CONTROL_CHARACTERS = "control characters, and those that change the direction of text, are not allowed"
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RequestTimeout = Annotated[
     float, Field(gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take.")
 ]

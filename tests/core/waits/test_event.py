@@ -6,6 +6,7 @@ from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
 
 def test_times_are_rfc3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(1_800_000_000.1234) == "2027-01-15T08:00:00.123Z"
+    assert rfc3339(1e18) == "9999-12-31T23:59:59.000Z"
 
 
 def test_an_event_is_a_cloudevent_with_the_waits_id() -> None:

@@ -11,7 +11,7 @@ from provider_scene import ProviderScene
 
 from waitd.bench.airflow.instance import Airflow
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PAYLOAD = {"rows": 3, "parts": ["a", "b"]}
 

@@ -12,7 +12,7 @@ from vendors import Vendors, vendors
 
 from waitd.bench.airflow.instance import Airflow
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def dag_run(dag_id: str, **submit: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ async def test_a_request_is_repeated_if_the_reused_connection_was_closed() -> No
         assert len(server.requests) == 3
 
 
-async def test_a_request_is_repeated_only_once() -> None:
+async def test_a_request_is_repeated_on_no_more_than_a_new_connection() -> None:
     def script(_: str, n: int) -> Script:
         return [DONE] if n <= 2 else [CLOSE]
 
@@ -78,7 +78,7 @@ async def test_a_request_is_repeated_only_once() -> None:
         await asyncio.gather(*(poke(http, {"endpoint": f"{server.url}/{n}"}) for n in range(2)))
         [verdict] = await poke(http, {"endpoint": server.url})
         assert isinstance(verdict, Unreachable)
-        assert len(server.requests) == 4
+        assert len(server.requests) in {4, 5}, "on one or both of the kept connections, and on a new one"
 
 
 async def test_a_refused_connection_is_unreachable() -> None:

@@ -83,7 +83,8 @@ class Server:
         finally:
             os.killpg(self._process.pid, signal.SIGCONT)
             for child in self._backends():
-                os.kill(child, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):  # it ended as soon as it could
+                    os.kill(child, signal.SIGCONT)
 
     def _backends(self) -> list[int]:
         """The processes that it started; PostgreSQL's are no group."""

@@ -15,6 +15,8 @@ from waitd.core.auth.principal import DEFAULT_NAMESPACE, ROLES_BY_NAME, Principa
 
 #: The most keys, those of the keys file and of the store together.
 MAX_KEYS = 10_000
+#: The longest time until a key expires, in seconds: a hundred years.
+MAX_EXPIRES_IN = 36_525 * 86_400
 #: A bearer token with this prefix is an API key and not an OIDC token.
 KEY_PREFIX = "waitd_"
 _ID = r"[a-z0-9]{1,32}"

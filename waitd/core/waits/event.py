@@ -12,11 +12,15 @@ from waitd.core.waits.wait import Outcome, WaitId, WaitSpec
 
 EVENT_CONTENT_TYPE = "application/cloudevents+json"
 EVENT_SOURCE = "/waitd"
+#: The last second that has a date of four digits; a damaged row may have a later time.
+_LAST = 253_402_300_799.0
 
 
 def rfc3339(at: float) -> str:
     """Unix seconds in the API's format: RFC 3339, UTC, with milliseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(at, _LAST), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def build_event(
