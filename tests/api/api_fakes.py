@@ -16,7 +16,6 @@ from fakes import FakeConnections
 from open_connection import open_connection
 
 from waitd.api import ApiDependencies, ApiRunner
-from waitd.api.problems import PROBLEM_KINDS
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
@@ -309,30 +308,6 @@ def bearer(who: str | None) -> dict[str, str]:
 def wait(**fields: Any) -> dict[str, Any]:
     """Returns a valid body, changed by `fields`."""
     return {"kind": "plain", "params": {"endpoint": "http://127.0.0.1:1/job"}, **fields}
-
-
-async def lines_of(response: ClientResponse) -> list[dict[str, Any]]:
-    """Returns the answer lines of a batch."""
-    return [orjson.loads(line) for line in (await response.read()).splitlines()]
-
-
-async def problem_of(response: ClientResponse, status: int, name: str) -> dict[str, Any]:
-    """Returns the problem of a response, after checking its form."""
-    text = await response.text()
-    assert response.status == status, text
-    assert response.content_type == "application/problem+json"
-    problem: dict[str, Any] = orjson.loads(text)
-    assert problem["type"] == f"/problems/{name}"
-    assert problem["status"] == status
-    assert problem["title"]
-    assert problem["detail"]
-    assert PROBLEM_KINDS[name].retry_after is None or int(response.headers["Retry-After"]) > 0
-    return problem
-
-
-async def pointers_of(response: ClientResponse) -> list[str]:
-    """Returns the fields that a 422 names."""
-    return [error["pointer"] for error in (await problem_of(response, 422, "invalid-input"))["errors"]]
 
 
 @asynccontextmanager

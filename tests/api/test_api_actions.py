@@ -1,7 +1,8 @@
 """Cancel, poke and redeliver a wait over HTTP."""
 
 import pytest
-from api_fakes import Api, pointers_of, problem_of
+from api_answers import pointers_of, problem_of
+from api_fakes import Api
 from uuid_utils import uuid7
 
 from waitd.core.waits.wait import WaitState

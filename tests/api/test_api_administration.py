@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from api_fakes import NOW, TOKENS, Api, bearer, lines_of, pointers_of, problem_of, wait
+from api_answers import lines_of, pointers_of, problem_of
+from api_fakes import NOW, TOKENS, Api, bearer, wait
 from structlog.testing import capture_logs
 
 from waitd.core.waits.event import rfc3339

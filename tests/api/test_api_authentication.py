@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from api_fakes import TOKENS, Api, bearer, problem_of, wait
+from api_answers import problem_of
+from api_fakes import TOKENS, Api, bearer, wait
 from structlog.testing import capture_logs
 
 from waitd.api.authentication import PRINCIPAL

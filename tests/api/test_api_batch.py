@@ -8,7 +8,8 @@ from unittest.mock import AsyncMock, Mock
 import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
+from api_answers import lines_of, problem_of
+from api_fakes import Api, PlainProbe, until, wait
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from api_fakes import Api, bearer, connected, lines_of, until, wait
+from api_answers import lines_of
+from api_fakes import Api, bearer, connected, until, wait
 from structlog.testing import capture_logs
 
 from waitd.api.handlers import batch, lists

@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from api_fakes import Api, pointers_of, wait
+from api_answers import pointers_of
+from api_fakes import Api, wait
 from body_checks import HTTP, every_result
 
 from waitd.api.server.bodies import MAX_DEPTH

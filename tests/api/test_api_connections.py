@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from api_fakes import Api, FakeInspector, bearer, problem_of
+from api_answers import problem_of
+from api_fakes import Api, FakeInspector, bearer
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from api_fakes import NOW, SUCCESS, Api, WatchedStore, pointers_of, problem_of, wait
+from api_answers import pointers_of, problem_of
+from api_fakes import NOW, SUCCESS, Api, WatchedStore, wait
 
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec

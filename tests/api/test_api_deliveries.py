@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from api_fakes import NOW, Api, pointers_of, problem_of
+from api_answers import pointers_of, problem_of
+from api_fakes import NOW, Api
 from uuid_utils import uuid7
 
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState

@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 import pytest
-from api_fakes import Api, PlainProbe, PlainSink, problem_of
+from api_answers import problem_of
+from api_fakes import Api, PlainProbe, PlainSink
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from pydantic import Field

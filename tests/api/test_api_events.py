@@ -9,7 +9,8 @@ from unittest.mock import AsyncMock, Mock
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from api_fakes import NOW, Api, bearer, problem_of, until
+from api_answers import problem_of
+from api_fakes import NOW, Api, bearer, until
 
 from waitd.api.follow import feed
 from waitd.api.handlers import events

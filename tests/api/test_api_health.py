@@ -4,7 +4,8 @@ import re
 from unittest.mock import AsyncMock
 
 import pytest
-from api_fakes import Api, problem_of, wait
+from api_answers import problem_of
+from api_fakes import Api, wait
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from structlog.testing import capture_logs
 

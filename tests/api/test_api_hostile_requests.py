@@ -11,7 +11,8 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from api_fakes import Api, bearer, connected, problem_of, raw, wait
+from api_answers import problem_of
+from api_fakes import Api, bearer, connected, raw, wait
 from turns import counted_turns
 
 from waitd.api.server import bodies, connection

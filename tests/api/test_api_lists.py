@@ -9,7 +9,8 @@ import aiohttp
 import anyio
 import orjson
 import pytest
-from api_fakes import Api, bearer, connected, problem_of, until, wait
+from api_answers import problem_of
+from api_fakes import Api, bearer, connected, until, wait
 
 from waitd.api import dependencies
 from waitd.api.handlers import lists

@@ -4,7 +4,8 @@ import asyncio
 
 import anyio
 import pytest
-from api_fakes import Api, bearer, pointers_of, problem_of, until, wait
+from api_answers import pointers_of, problem_of
+from api_fakes import Api, bearer, until, wait
 from uuid_utils import uuid7
 
 from waitd.api import LongPolls

@@ -1,7 +1,8 @@
 """What is refused before a handler runs: hosts, origins, content types, paths and methods."""
 
 import pytest
-from api_fakes import Api, problem_of, raw, wait
+from api_answers import problem_of
+from api_fakes import Api, raw, wait
 
 
 @pytest.mark.parametrize(

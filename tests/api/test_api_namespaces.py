@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientTimeout
-from api_fakes import NOW, Api, bearer, problem_of, wait
+from api_answers import problem_of
+from api_fakes import NOW, Api, bearer, wait
 
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.wait import WaitState

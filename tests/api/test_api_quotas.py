@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
-from api_fakes import Api, bearer, problem_of, until
+from api_answers import problem_of
+from api_fakes import Api, bearer, until
 
 from waitd.api import Throttle
 from waitd.api.server import throttle

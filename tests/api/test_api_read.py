@@ -1,7 +1,8 @@
 """Waits over HTTP: show one, and list them."""
 
 import pytest
-from api_fakes import NOW, Api, problem_of
+from api_answers import problem_of
+from api_fakes import NOW, Api
 
 from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
 from waitd.models import WaitView

@@ -4,7 +4,8 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from api_fakes import Api, lines_of, problem_of, wait
+from api_answers import lines_of, problem_of
+from api_fakes import Api, wait
 
 from waitd.core.errors import StoreUnavailable
 

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from api_fakes import Api, bearer, problem_of, wait
+from api_answers import problem_of
+from api_fakes import Api, bearer, wait
 from structlog.testing import capture_logs
 
 #: The least role that a call needs, and the status that it then gets.

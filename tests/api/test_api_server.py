@@ -9,7 +9,8 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from api_fakes import Api, connected, lines_of, problem_of, raw, until, wait
+from api_answers import lines_of, problem_of
+from api_fakes import Api, connected, raw, until, wait
 from structlog.testing import capture_logs
 
 from waitd.api.handlers import batch

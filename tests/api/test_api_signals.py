@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from api_fakes import Api, PlainProbe, PlainTarget, pointers_of, problem_of, wait
+from api_answers import pointers_of, problem_of
+from api_fakes import Api, PlainProbe, PlainTarget, wait
 
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.submission import Submission, SubmitState

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
-from api_fakes import DAY, Api, pointers_of, problem_of, raw, wait
+from api_answers import pointers_of, problem_of
+from api_fakes import DAY, Api, raw, wait
 
 from waitd.api.problems import MAX_PROBLEMS
 from waitd.api.server.bodies import is_plain

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from api_fakes import Api, bearer, lines_of, problem_of, until, wait
+from api_answers import lines_of, problem_of
+from api_fakes import Api, bearer, until, wait
 from structlog.testing import capture_logs
 
 from waitd.api import Throttle

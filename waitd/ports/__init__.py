@@ -10,14 +10,13 @@ from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKe
 from waitd.ports.connections import Authorization, ConnectionInspection, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.engine import LiveWait, Poking, WaitingOn
+from waitd.ports.filters import AuditFilter, DeliveryFilter, WaitFilter
 from waitd.ports.jobs import Jobs, JobStore, SubmitPlan
 from waitd.ports.probes import CancelPoke, OnVerdicts, Pokeable, Probe, Target, run_in_task
 from waitd.ports.signals import Signal, SignalKey, SignalReceiver, SignalStore, Topic
 from waitd.ports.sinks import OutboxItem, OutboxStore, Sink, SinkTarget
 from waitd.ports.store import (
     ApiStore,
-    AuditFilter,
-    DeliveryFilter,
     IdempotentSubmit,
     Inserted,
     MaintenanceStore,
@@ -31,7 +30,6 @@ from waitd.ports.store import (
     StoredWait,
     UnreadableWait,
     UnstoredOutcome,
-    WaitFilter,
 )
 from waitd.ports.store_listener import StoreListener
 

@@ -21,6 +21,7 @@ from waitd.core.waits.job_cancel import JobCancel
 from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, encode_spec
 from waitd.ports.costs import CostFilter, CostSums
+from waitd.ports.filters import AuditFilter, DeliveryFilter, WaitFilter
 
 
 # The structs have no gc header: like `WaitSpec`, they are never part of a reference cycle.
@@ -127,46 +128,12 @@ class StoredOutcome:
     destinations: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class WaitFilter:
-    """Which waits to list, newest first."""
-
-    namespace: str | None = None
-    state: str | None = None
-    kind: str | None = None
-    labels: Mapping[str, str] | None = None
-    before: WaitId | None = None
-    limit: int = 100
-
-
 class IdempotentSubmit(NamedTuple):
     """A submit with an idempotency key and the SHA-256 of its canonical JSON."""
 
     namespace: str
     key: str
     body_digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryFilter:
-    """Which deliveries to list, newest first. `sink` is its kind."""
-
-    namespace: str | None = None
-    state: str | None = None
-    sink: str | None = None
-    wait_id: str | None = None
-    before: DeliveryId | None = None
-    limit: int = 100
-
-
-class AuditFilter(NamedTuple):
-    """Which audit entries to list, newest first. `before`: only those with a lower number."""
-
-    principal: str | None = None
-    action: str | None = None
-    subject: str | None = None
-    before: int | None = None
-    limit: int = 100
 
 
 class StoredAuditEntry(NamedTuple):

@@ -1,4 +1,4 @@
-"""The SQLite file: its lock, connections and migrations, and which errors are temporary."""
+"""The SQLite file: its lock, connections and migrations."""
 
 import asyncio
 import os
@@ -19,6 +19,7 @@ from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
 from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.sqlite.errors import UNUSABLE, beyond_repair, first_line, is_unavailable, result_code
 from waitd.stores.sqlite.file_lock import FileLock
 from waitd.stores.sqlite.file_watch import FileWatch
 from waitd.stores.unreadable import DAMAGE_REMEDY, UnreadableRows, is_damage
@@ -38,26 +39,6 @@ READER_TIMEOUT = 30.0
 MIN_SQLITE = (3, 33)
 #: The write-ahead log is cut to this size after a checkpoint, in bytes.
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
-#: Primary result codes that blame the statement, not the file: defects, which no retry mends.
-_STATEMENT_ERRORS = frozenset(
-    {
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_TOOBIG,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_MISUSE,
-        sqlite3.SQLITE_RANGE,
-    }
-)
-#: Primary result codes at opening that blame the file for good.
-_UNUSABLE = frozenset(
-    {
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-    }
-)
 
 
 class Database:
@@ -121,7 +102,7 @@ class Database:
         except BaseException as error:
             await database.close()
             if isinstance(error, StoreUnavailable) and error.__cause__ and is_damage(error.__cause__):
-                raise _beyond_repair(path, error.__cause__) from error
+                raise beyond_repair(path, error.__cause__) from error
             if isinstance(error, OSError):
                 raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
             raise
@@ -140,7 +121,7 @@ class Database:
             await (await self._open_writer()).run(claim, self._path, adopt_copy)
         except sqlite3.Error as error:
             raise StoreUnavailable(
-                f"the database {self._path} cannot be written: {_first_line(error)}"
+                f"the database {self._path} cannot be written: {first_line(error)}"
             ) from error
 
     async def check_files(self) -> None:
@@ -179,10 +160,10 @@ class Database:
                 writer = await self._open_writer()
                 self.revisions = await writer.run(_migrate, self._path)
         except (SQLAlchemyError, sqlite3.Error) as error:
-            message = f"the database {self._path} cannot be opened: {_first_line(error)}"
-            if _result_code(error) == sqlite3.SQLITE_CORRUPT:
-                raise _beyond_repair(self._path, error) from error
-            if _result_code(error) in _UNUSABLE:
+            message = f"the database {self._path} cannot be opened: {first_line(error)}"
+            if result_code(error) == sqlite3.SQLITE_CORRUPT:
+                raise beyond_repair(self._path, error) from error
+            if result_code(error) in UNUSABLE:
                 raise StoreUnusable(message) from error
             if is_unavailable(error):
                 raise StoreUnavailable(message) from error
@@ -239,10 +220,10 @@ class Database:
         except sqlite3.Error as error:
             if is_damage(error):
                 raise StoreUnavailable(
-                    f"the database is damaged: {_first_line(error)}. Its operator should {DAMAGE_REMEDY}"
+                    f"the database is damaged: {first_line(error)}. Its operator should {DAMAGE_REMEDY}"
                 ) from error
             if is_unavailable(error):
-                raise StoreUnavailable(f"the database cannot be read now: {_first_line(error)}") from error
+                raise StoreUnavailable(f"the database cannot be read now: {first_line(error)}") from error
             raise
 
     async def _next_reader(self) -> ConnectionThread:
@@ -278,39 +259,12 @@ class Database:
             self._lock = None
 
 
-def is_unavailable(error: Exception) -> bool:
-    """Whether the file is to blame (full disk, lock, I/O error): a retry may succeed."""
-    code = _result_code(error)
-    return code is not None and code not in _STATEMENT_ERRORS
-
-
-def _result_code(error: BaseException) -> int | None:
-    cause = getattr(error, "orig", None) or error
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        return int(code) & 0xFF  # the primary code, without details
-    # Errors of the driver itself, e.g. a closed connection, have no code.
-    return sqlite3.SQLITE_CANTOPEN if isinstance(cause, sqlite3.OperationalError) else None
-
-
-def _beyond_repair(path: str, error: BaseException) -> StoreUnusable:
-    """The error for a file of which not even what each start needs can be read."""
-    return StoreUnusable(
-        f"the database {path} cannot be opened: {_first_line(error)}. Restore it from a backup, or save what can"
-        " be read with the .recover command of the sqlite3 shell"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
-
-
 def _path_from_url(url: str) -> str:
     """The absolute path in a database URL, or `:memory:`. Raises StoreUnusable."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StoreUnusable(f"the database URL is not valid: {_first_line(error)}") from None
+        raise StoreUnusable(f"the database URL is not valid: {first_line(error)}") from None
     backend, path = parsed.get_backend_name(), parsed.database or ":memory:"
     if backend != "sqlite":
         raise StoreUnusable(f"the database must be SQLite (sqlite+aiosqlite:///PATH), not {backend}")

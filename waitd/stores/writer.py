@@ -16,7 +16,7 @@ from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.audit import Caller
 from waitd.ports import Inserted, NewWait, StoreListener
 from waitd.stores.codec import sliced
-from waitd.stores.database import Database, is_unavailable
+from waitd.stores.database import Database
 from waitd.stores.operations import (
     api_keys,
     audit,
@@ -56,6 +56,7 @@ from waitd.stores.operations.commands import (
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 from waitd.stores.queries.waits import rows_by_id
 from waitd.stores.reads import StoreReads
+from waitd.stores.sqlite.errors import is_unavailable
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
