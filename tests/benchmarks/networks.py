@@ -18,6 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from forward_proxy import tinyproxy
 from lab import CORES, POKES, MeasuredDaemon, running_daemon, say, sensor_wait, use_other_cores
 from name_server import name_server
