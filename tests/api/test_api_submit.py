@@ -317,3 +317,8 @@ async def test_a_draining_daemon_refuses_new_waits(api: Api) -> None:
     await problem_of(response, 503, "draining")
     await problem_of(await api.batch(wait()), 503, "draining")
     assert api.store.commits == []
+
+
+async def test_a_limit_in_an_error_has_all_digits(api: Api) -> None:
+    problem = await problem_of(await api.post("/v1/waits", wait(timeout=366 * DAY)), 422, "invalid-input")
+    assert problem["errors"] == [{"pointer": "/timeout", "detail": "at most 31,536,000 seconds here"}]

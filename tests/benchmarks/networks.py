@@ -74,7 +74,7 @@ class Bench(NamedTuple):
         Args:
             server: a key of `nginx.SERVERS`.
             urls: the URL of the n-th wait's host; default: the server's n-th host, or its first.
-            many: whether each wait has a host of its own.
+            many: whether each wait has a separate host.
             environment: variables of the daemon.
         """
         sizes = self.sizes

@@ -107,8 +107,8 @@ def test_a_broken_entry_of_the_connections_file_is_named(waitd: Run, tmp_path: P
     file.write_text("fine = 'http://h'\nbroken = 'http://planted@planted@h:port'\nnumber = 7\n")
     done = waitd("config", "check", WAITD_CONNECTIONS_FILE=str(file), WAITD_STATE_DIR=str(tmp_path))
     assert done.returncode == 2
-    told = done.stdout + done.stderr
-    assert "broken in" in told
-    assert "number in" in told
-    assert "fine in" not in told
-    assert "planted" not in told
+    output = done.stdout + done.stderr
+    assert "broken in" in output
+    assert "number in" in output
+    assert "fine in" not in output
+    assert "planted" not in output

@@ -27,7 +27,7 @@ STS_ANSWER = """<R><AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId
 
 
 class Services:
-    """Servers of https, each on a port of its own; `ports` are by name."""
+    """HTTPS servers on separate ports; `ports` are by name."""
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()

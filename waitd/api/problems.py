@@ -152,7 +152,7 @@ def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911, PL
         case HttpProcessingError():
             return _from_malformed_http(error)
         case _ if trouble := local_trouble(error):
-            return refusal("unavailable", f"the daemon has trouble of its own: {trouble}")
+            return refusal("unavailable", f"the daemon cannot do this now: {trouble}")
         case _:
             return _internal_error(error)
 

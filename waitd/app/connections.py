@@ -153,7 +153,7 @@ async def _file(settings: Settings, *_: object) -> Resolver | None:
     resolver = FileResolver(settings.connections_file)
     await resolver.load()
     for mistake in resolver.mistakes():
-        log.error("connection_unreadable", error=mistake, consequence="its waits go on without an answer")
+        log.error("connection_unreadable", error=mistake, consequence="waits that use it get no answer")
     return resolver
 
 

@@ -27,11 +27,11 @@ def _table(view: dict[str, Any]) -> "Table":
 
     table = Table(box=None, pad_edge=False)
     table.add_column("LIMIT", no_wrap=True)
-    for name in ("NAMESPACE", "LIMIT", "YOU", "LIMIT"):
+    for name in ("NAMESPACE", "MOST", "YOU", "MOST"):
         table.add_column(name, justify="right", no_wrap=True)
     for item in view["limits"]:
         cells = [
-            "-" if value is None else f"{value:,g}" if value < 1e6 else f"{value:,.0f}"
+            "-" if value is None else f"{value:,.15g}"
             for scope in ("namespace", "principal")
             for value in (item[scope]["used"], item[scope]["most"])
         ]

@@ -241,10 +241,10 @@ def check_limits(request: Any, settings: "Settings") -> None:
 
     if request.poke_interval < settings.min_poke_interval:
         raise InvalidInput.at(
-            "/poke_interval", f"at least {settings.min_poke_interval:g} s (WAITD_MIN_POKE_INTERVAL)"
+            "/poke_interval", f"at least {settings.min_poke_interval:,.15g} s (WAITD_MIN_POKE_INTERVAL)"
         )
     if request.timeout is not None and request.timeout > settings.max_timeout:
-        raise InvalidInput.at("/timeout", f"at most {settings.max_timeout:g} s (WAITD_MAX_TIMEOUT)")
+        raise InvalidInput.at("/timeout", f"at most {settings.max_timeout:,.15g} s (WAITD_MAX_TIMEOUT)")
 
 
 def option_name(pointer: str) -> str:

@@ -108,7 +108,7 @@ class LimitReached(WaitdError):  # noqa: N818 - reads as a sentence where it is 
     def __init__(self, limit: str, holder: str, most: float, retry_after: float) -> None:
         self.limit = limit
         self.retry_after = retry_after
-        super().__init__(f"{holder} may have {most:g} (the limit {limit})")
+        super().__init__(f"{holder} may have {most:,.15g} (the limit {limit})")
 
 
 class Unreadable(Conflict):

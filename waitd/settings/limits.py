@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from waitd.core.auth.quotas import DEFAULT_SHARES, PAGE_BYTES, Kept, Resource, Share
 
-GIB = 1024**3
+_GIB = 1024**3
 _STREAMS = DEFAULT_SHARES[Resource.EVENT_STREAMS]
 _POLLS = DEFAULT_SHARES[Resource.LONG_POLLS]
 _READS = DEFAULT_SHARES[Resource.READS]
@@ -74,12 +74,12 @@ class LimitSettings(BaseModel):
         description="The most ended waits of one key or user that are kept; further submits get a 429.",
     )
     ended_bytes_per_namespace: int = Field(
-        8 * GIB,
+        8 * _GIB,
         ge=1,
         description="The most bytes of the ended waits of one namespace that are kept; further submits get a 429.",
     )
     ended_bytes_per_principal: int = Field(
-        4 * GIB,
+        4 * _GIB,
         ge=1,
         description="The most bytes of the ended waits of one key or user that are kept; further submits get a 429.",
     )
@@ -90,10 +90,10 @@ class LimitSettings(BaseModel):
         50_000, ge=1, description="The most signals of one key or user that are kept."
     )
     signal_bytes_per_namespace: int = Field(
-        GIB // 4, ge=1, description="The most bytes of the signals of one namespace that are kept."
+        _GIB // 4, ge=1, description="The most bytes of the signals of one namespace that are kept."
     )
     signal_bytes_per_principal: int = Field(
-        GIB // 8, ge=1, description="The most bytes of the signals of one key or user that are kept."
+        _GIB // 8, ge=1, description="The most bytes of the signals of one key or user that are kept."
     )
     redeliveries_per_namespace: int = Field(
         20_000, ge=1, description="The most deliveries that are queued again, of one namespace."

@@ -4,6 +4,7 @@ import pytest
 
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.auth.quotas import DEFAULT_SHARES, GUARANTEED, Exceeded, Quota, Resource, Share
+from waitd.core.errors import LimitReached
 
 STREAMS = Resource.EVENT_STREAMS
 
@@ -79,3 +80,9 @@ def test_this_machine_has_no_share_but_the_total_and_that_of_lists() -> None:
 def test_by_default_no_principal_has_the_share_of_its_namespace(limited: Resource) -> None:
     share = DEFAULT_SHARES[limited]
     assert 0 < share.principal < share.namespace < float("inf")
+
+
+def test_the_message_of_a_limit_has_all_digits() -> None:
+    for most, shown in ((2_000_000, "2,000,000"), (8 * 1024**3, "8,589,934,592"), (0.25, "0.25")):
+        error = LimitReached("ended_waits_per_principal", "you", most, 30)
+        assert str(error) == f"you may have {shown} (the limit ended_waits_per_principal)"

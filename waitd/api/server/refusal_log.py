@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 #: For how many seconds refusals are counted before they are logged again.
 SECONDS = 1.0
-#: How many callers and reasons are told apart at a time; the others share a line.
+#: The most callers and reasons that are counted separately; the others share a line.
 MAX_KEYS = 1000
 _OTHERS = "(others)"
 

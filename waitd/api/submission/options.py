@@ -56,10 +56,10 @@ class OptionsChecker:
         probe, limits = self._probes.get(kind), self._limits
         shortest = None if probe is None else probe.min_poke_interval
         if options.poke_interval < limits.min_poke_interval:
-            yield Problem("/poke_interval", f"at least {limits.min_poke_interval:g} seconds here")
+            yield Problem("/poke_interval", f"at least {limits.min_poke_interval:,.15g} seconds here")
         elif shortest is not None and options.poke_interval < shortest:
             yield Problem("/poke_interval", f"at least {shortest:g} seconds for {kind}")
         if options.timeout > limits.max_timeout:
-            yield Problem("/timeout", f"at most {limits.max_timeout:g} seconds here")
+            yield Problem("/timeout", f"at most {limits.max_timeout:,.15g} seconds here")
         if options.max_wait is not None and options.max_wait < options.poke_interval:
             yield Problem("/max_wait", "at least the poke_interval")

@@ -49,7 +49,7 @@ class HttpOptions:
         proxies: its forward proxies, and whether those of the environment apply.
         max_redirects: how many redirects are followed; None: a redirect is the answer.
         timeout: seconds for one request; None: only the wait limits it.
-        check_response: whether a status other than a 2xx has a meaning of its own.
+        check_response: whether a status other than a 2xx is judged before the conditions.
     """
 
     tls: ClientTls = DEFAULT_TLS

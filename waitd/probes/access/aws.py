@@ -101,8 +101,8 @@ class AwsEndpoints:
             now: a monotonic clock, in seconds.
             service: boto3's name of the service.
             environment_id: its name in the environment variable `AWS_ENDPOINT_URL_<ID>`.
-            credentials: may be shared by services; or else
-            egress: for credentials of its own.
+            credentials: the cache of keys, which services may share.
+            egress: for a new cache, if there are no `credentials`.
         """
         self._connections = connections
         self._credentials = credentials or AwsCredentials(now=now, egress=egress)

@@ -54,7 +54,13 @@ class RequestBuilder:
             if "?" in url:
                 mask = mask_with_query(mask, url)
             return Request(
-                *(template.method, url, headers, template.body, True, HostSource.SUBMITTER, mask),
+                template.method,
+                url,
+                headers,
+                template.body,
+                True,
+                HostSource.SUBMITTER,
+                mask,
                 safe=template.safe,
             )
         headers, mask = self._headers(template, access.authorization, access.endpoint.options.proxies)

@@ -18,8 +18,8 @@ _MAX_TAGS, _MAX_QUOTES = 40_000, 10_000
 _LONG_NAMESPACE = re.compile(rb"xmlns[\s:=][^<]{512}")
 #: A tag that is longer than any of S3, or has a longer name: each new name costs time and memory.
 _LONG_TAG = re.compile(rb"<(?!!)(?:[^<>\s]{64}|[^<>]{512})")
-#: Long tags are looked for in documents with more bytes per tag: the search takes a tenth of the
-#: time of the parser, and a page of S3 mostly has fewer.
+#: Only documents with more bytes per tag are searched for long tags. Most pages of S3 have fewer,
+#: and the search takes a tenth of the parser's time.
 _SHORT_TAG = 32
 #: The longest key of S3 in characters, percent-encoded.
 _MAX_KEY = 3 * 1024

@@ -66,11 +66,13 @@ async def redeliver(transaction: Transaction, commands: Sequence[Redeliver]) -> 
             except Unreadable as error:
                 command.answer = error
     queued = await count_redeliveries(transaction.connection, {wait.namespace for _, wait in accepted})
-    for command, wait in list(accepted):
+    candidates, accepted = accepted, []
+    for command, wait in candidates:
         new = new_deliveries(transaction, wait, wait.state)
         if reached := _queue(transaction, new, command, queued):
             command.answer = reached
-            accepted.remove((command, wait))
+        else:
+            accepted.append((command, wait))
     by_wait = await deliveries_of(
         transaction.connection, [wait.id for _, wait in accepted], transaction.unreadable
     )
