@@ -10,8 +10,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
-#: The lengths of the names of the fields that `Http1Response` looks for in every answer.
-_MARK_SIZES = frozenset(map(len, ("etag", "retry-after", "content-encoding")))
 
 
 class BodySource(Protocol):
@@ -149,14 +147,13 @@ class Http1Response(HeadersMixin):
         encoded, etag, waits = False, None, False
         for name, value in self._fields:
             size = len(name)
-            if size in _MARK_SIZES:
-                lower = name.lower()
-                if lower == b"etag":
-                    etag = value if etag is None else etag
-                elif lower == b"content-encoding":
-                    encoded = True
-                elif lower == b"retry-after":
-                    waits = True
+            if size == 4:
+                if etag is None and name.lower() == b"etag":
+                    etag = value
+            elif size == 11:
+                waits = waits or name.lower() == b"retry-after"
+            elif size == 16:
+                encoded = encoded or name.lower() == b"content-encoding"
         self._marks = encoded, etag, waits
         return self._marks
 
