@@ -61,7 +61,8 @@ class RequestBuilder:
                 True,
                 HostSource.SUBMITTER,
                 mask,
-                safe=template.safe,
+                DEFAULT_PROXIES,
+                template.safe,
             )
         headers, mask = self._headers(template, access.authorization, access.endpoint.options.proxies)
         if "?" in url:
