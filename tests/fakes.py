@@ -1,6 +1,7 @@
 """The fakes of the suite: a scripted probe, stores in memory that can refuse, a recording sink."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from waitd.core.waits.verdict import Pending, Success, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 from waitd.ports import (
     Authorization,
+    AwsKeyProvider,
     CancelPoke,
     OnVerdicts,
     OutboxItem,
@@ -30,6 +32,7 @@ from waitd.ports import (
     UnstoredOutcome,
     run_in_task,
 )
+from waitd.probes.access.aws_credentials import AwsCredentials
 
 
 class FixedAuthorizations:
@@ -70,6 +73,7 @@ class FakeConnections(FixedAuthorizations):
     def __init__(self, *connections: Connection) -> None:
         self.by_id = {connection.conn_id: connection for connection in connections}
         self.down = False
+        self.aws_keys: AwsKeyProvider = AwsCredentials(now=time.monotonic)
 
     async def get(self, conn_id: str) -> Connection:
         if self.down:

@@ -182,7 +182,11 @@ def test_an_invalid_host_is_an_error_that_does_not_quote_it(host: str | None) ->
         ("redis", {"db": "planted"}, "db"),
         ("nats", {"ssl": "true", "ssl_certfile": "/nowhere"}, "TLS files"),
         ("amqp", {"ssl": True, "ssl_ca_certs": "/nowhere"}, "TLS files"),
-        ("sqs", {"region_name": "eu-west-1", "role_arn": "planted"}, "role_arn"),
+        (
+            "sqs",
+            {"region_name": "eu-west-1", "role_arn": "r", "assume_role_method": "planted"},
+            "assume_role_method",
+        ),
         ("sqs", {}, "region"),
         ("sqs", {"region_name": "x.evil/"}, "region"),
         ("sqs", {"region_name": "eu-west-1", "endpoint_url": "http://other/"}, "endpoint"),

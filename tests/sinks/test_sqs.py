@@ -12,13 +12,16 @@ from certificates import Authority
 from daemon import serving
 from deliveries import make_item
 from fakes import FakeConnections
+from manual_clock import ManualClock
 from sink_setup import SinkSetup
 from stream_server import ClosingServer, stream_server
 
+from waitd.core.connections.aws import parse_aws_connection
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 from waitd.outgoing import EgressGuard, TlsContexts
 from waitd.ports import OutboxItem
+from waitd.probes.access.aws_credentials import REFRESH_INTERVAL, AwsCredentials
 from waitd.sinks.brokers.sqs import SqsSink
 
 
@@ -185,6 +188,63 @@ async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSe
         "the queue is not at the connection's endpoint"
     )
     assert sqs.proxy.accepted == 0
+
+
+@pytest.mark.parametrize("refused", [(), ("ExpiredToken",), ("ExpiredToken", "ExpiredToken")])
+async def test_a_role_is_assumed_and_once_more_where_its_keys_are_refused(refused: tuple[str, ...]) -> None:
+    item = make_item()
+    digest = hashlib.md5(item.event, usedforsecurity=False).hexdigest()
+    codes, assumed, signed = [*refused], [], []
+
+    async def serve(request: web.Request) -> web.Response:
+        if "X-Amz-Target" not in request.headers:
+            assumed.append((await request.post())["RoleArn"])
+            return web.Response(body=assumed_keys(f"ASIA{len(assumed)}"), content_type="text/xml")
+        signed.append(
+            (request.headers["Authorization"].split("/")[0], request.headers["X-Amz-Security-Token"])
+        )
+        if codes:
+            return web.json_response({"__type": codes.pop()}, status=400)
+        return web.json_response({"MessageId": "1", "MD5OfMessageBody": digest})
+
+    clock = ManualClock()
+    async with serving("POST", "/{path:.*}", serve) as url:
+        services = {"sqs": {"endpoint_url": url}, "sts": {"endpoint_url": url}}
+        extra = {"region_name": "eu-west-1", "service_config": services, "role_arn": "arn:aws:iam::1:role/r"}
+        connections = FakeConnections(Connection("c", "aws", login="AKIA", password="s", extra=extra))
+        connections.aws_keys = AwsCredentials(now=clock)
+        async with SqsSink(connections) as sink:
+            target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
+            clock.at += await first_look_up(connections)
+            receipt = await sink.deliver(target, item)
+    times = len(refused) + 1 if len(refused) < 2 else 2
+    assert receipt == (
+        Delivered()
+        if len(refused) < 2
+        else DeliveryFailed("SQS does not accept the connection's credentials")
+    )
+    assert assumed == ["arn:aws:iam::1:role/r"] * times
+    assert signed == [(f"AWS4-HMAC-SHA256 Credential=ASIA{n}", "t") for n in range(1, times + 1)]
+
+
+def assumed_keys(key: str) -> bytes:
+    """The answer of STS's AssumeRole."""
+    fields = {
+        "AccessKeyId": key,
+        "SecretAccessKey": "s",
+        "SessionToken": "t",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }
+    keys = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    return f"<R><AssumeRoleResult><Credentials>{keys}</Credentials></AssumeRoleResult></R>".encode()
+
+
+async def first_look_up(connections: FakeConnections) -> float:
+    """Looks the keys up; the seconds after which they may be looked up from scratch."""
+    source = parse_aws_connection(connections.by_id["c"], "sqs").keys
+    assert source is not None
+    await connections.aws_keys.get(source)
+    return REFRESH_INTERVAL
 
 
 async def test_an_md5_mismatch_is_a_failure(sqs: SinkSetup) -> None:

@@ -10,7 +10,7 @@ from urllib.request import getproxies_environment
 import structlog
 from pydantic import SecretStr
 
-from waitd.connections.authorizer import AuthorizedConnections, Authorizer, AwsKeyProvider
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.cache import Resolver
 from waitd.connections.directory import DirectoryResolver
 from waitd.connections.environment import EnvironmentResolver
@@ -36,6 +36,7 @@ from waitd.outgoing import (
     SystemLookup,
     TlsContexts,
 )
+from waitd.ports import AwsKeyProvider
 from waitd.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -7,16 +7,15 @@ import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
 from waitd.connections.token_cache import CachedToken, TokenCache
-from waitd.core.aws.signature import AwsKeys, AwsSigner
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.bounded_dict import BoundedDict
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
-from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.sent_secrets import grant_secrets
 from waitd.core.connections.token_requests import IssuedToken, TokenRequest
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
-from waitd.ports import Authorization
+from waitd.ports import Authorization, AwsKeyProvider
 
 #: How many connections, and how many token caches, are kept; the oldest is dropped first.
 MAX_KEPT = 10_000
@@ -34,16 +33,6 @@ class TokenSource(Protocol):
         """A new token. Raises ConnectionUnavailable, ValueError."""
 
 
-class AwsKeyProvider(Protocol):
-    """Supplies AWS keys that a connection does not hold itself."""
-
-    async def get(self, source: AwsKeySource) -> AwsKeys:
-        """The keys, perhaps cached. Raises ConnectionUnavailable, ValueError."""
-
-    async def refresh(self, source: AwsKeySource) -> AwsKeys:
-        """The keys, looked up again. Raises as `get` does."""
-
-
 class _Authorizable(NamedTuple):
     """A connection with either a fixed authorization or a cache of changing ones."""
 
@@ -56,8 +45,8 @@ class Authorizer:
     """Makes authorizations. `now` is a monotonic clock in seconds."""
 
     def __init__(self, tokens: TokenSource, keys: AwsKeyProvider, *, now: Callable[[], float]) -> None:
+        self.aws_keys = keys
         self._tokens = tokens
-        self._keys = keys
         self._now = now
         self._known: BoundedDict[str, _Authorizable] = BoundedDict(MAX_KEPT)
         self._caches: BoundedDict[Credentials, TokenCache[Authorization]] = BoundedDict(MAX_KEPT)
@@ -136,7 +125,7 @@ class Authorizer:
     async def _fetch_signer(
         self, signing: AwsSigning, credentials: Credentials, refresh: bool
     ) -> CachedToken[Authorization]:
-        keys = await (self._keys.refresh if refresh else self._keys.get)(signing.keys)
+        keys = await (self.aws_keys.refresh if refresh else self.aws_keys.get)(signing.keys)
         signer = AwsSigner(signing.service, signing.region, keys)
         return CachedToken(Authorization(credentials.headers, signer), KEYS_LIFETIME, 2 * KEYS_LIFETIME)
 
@@ -156,3 +145,4 @@ class AuthorizedConnections(CachedConnections):
         super().__init__(resolvers, ttl=ttl, now=now, instruments=instruments)
         self.cached_authorization = authorizer.cached_authorization
         self.authorize = authorizer.authorize
+        self.aws_keys = authorizer.aws_keys

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import orjson
 
 from waitd.connections.airflow_formats import connection_from_fields, parse_connection
-from waitd.connections.authorizer import AwsKeyProvider
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
@@ -18,6 +17,7 @@ from waitd.core.connections.destinations import check_region
 from waitd.core.connections.sent_secrets import keys_mask
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import EgressGuard, JsonClient, JsonResponse, ServiceClient
+from waitd.ports import AwsKeyProvider
 
 #: Seconds that AWS has to answer.
 TIMEOUT = 10.0

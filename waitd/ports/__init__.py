@@ -7,7 +7,14 @@ lives here.
 
 from waitd.ports.airflow_sweep import AirflowWait, SweepStore
 from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKey
-from waitd.ports.connections import Authorization, ConnectionInspection, Connections, HttpConnections
+from waitd.ports.connections import (
+    Authorization,
+    AwsConnections,
+    AwsKeyProvider,
+    ConnectionInspection,
+    Connections,
+    HttpConnections,
+)
 from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.engine import LiveWait, Poking, WaitingOn
 from waitd.ports.filters import AuditFilter, DeliveryFilter, WaitFilter
@@ -39,6 +46,8 @@ __all__ = [
     "AuditFilter",
     "Authenticator",
     "Authorization",
+    "AwsConnections",
+    "AwsKeyProvider",
     "CancelPoke",
     "ConnectionInspection",
     "Connections",

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from waitd.core.aws.signature import AwsSigner
+from waitd.core.aws.signature import AwsKeys, AwsSigner
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.azure_signature import AzureSharedKey
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.masking import SecretMask
@@ -73,6 +74,24 @@ class HttpConnections(Connections, Protocol):
             ConnectionUnavailable: the issuer of tokens or keys does not answer, or refuses.
             ValueError: as `cached_authorization`.
         """
+
+
+class AwsKeyProvider(Protocol):
+    """Supplies AWS keys that a connection does not hold itself."""
+
+    async def get(self, source: AwsKeySource) -> AwsKeys:
+        """The keys, perhaps cached. Raises ConnectionUnavailable, ValueError."""
+
+    async def refresh(self, source: AwsKeySource) -> AwsKeys:
+        """The keys, looked up again (at most once in 30 s). Raises as `get` does."""
+
+
+class AwsConnections(Connections, Protocol):
+    """Connections that are used for AWS."""
+
+    @property
+    def aws_keys(self) -> AwsKeyProvider:
+        """What looks up the keys of the environment and of roles."""
 
 
 class ConnectionInspection(Protocol):

@@ -127,6 +127,7 @@ def test_equal_requests_with_different_conditions_have_equal_keys() -> None:
         {"data": "x"},
         {"json": 1},
         {"request_timeout": 11.0},
+        {"safe": True},
     ],
 )
 def test_different_requests_have_different_keys(other: dict[str, Any]) -> None:

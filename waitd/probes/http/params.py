@@ -320,6 +320,7 @@ def template_hash(template: RequestTemplate) -> Any:
     parts = (
         *(template.namespace, template.method, template.conn_id, template.query),
         *(template.headers, template.body, template.request_timeout),
+        *(["safe"] if template.safe else []),
     )
     return blake2b(repr(parts).encode(), digest_size=16)
 

@@ -65,7 +65,9 @@ class S3EventQueue:
         Raises:
             ValueError: `queue_url` is not a URL.
         """
-        self._endpoints = AwsEndpoints(connections, now=time.monotonic, egress=egress)
+        self._endpoints = AwsEndpoints(
+            connections, now=time.monotonic, service="sqs", environment_id="SQS", egress=egress
+        )
         self._queue_url = queue_url
         self._origin = parse_origin(queue_url)
         self._account = AccountRef(conn_id, optional=False)

@@ -119,16 +119,27 @@ class BrokerSink(ABC, Generic[Params, Client]):
 
     async def deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
         """One attempt; the caller limits its time. Failures are receipts, never exceptions."""
-        receipt = await self._deliver(target, item)
-        connection = self._connections.cached_any(target.conn_id)
+        try:
+            connection = await self._connection(target.conn_id)
+        except WaitdError as error:  # the operator may fix it before the last retry
+            receipt = receipt_unless_own(error, DeliveryFailed(str(error)))
+            return self._masked(receipt, self._connections.cached_any(target.conn_id))
+        return self._masked(await self._attempt(connection, target, item), connection)
+
+    async def _connection(self, conn_id: str) -> Connection:
+        """The connection with the credentials to use. Raises WaitdError."""
+        return await self._connections.get(conn_id)
+
+    def _masked(self, receipt: Receipt, connection: Connection | None) -> Receipt:
         if connection is None or not isinstance(receipt, DeliveryFailed | DeliveryRejected):
             return receipt
         mask = connection_mask(connection).joined(plain_mask(*self._egress.proxy_secrets))
         return replace(receipt, error=mask.mask_text(receipt.error))
 
-    async def _deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
+    async def _attempt(
+        self, connection: Connection, target: BrokerTarget[Params], item: OutboxItem
+    ) -> Receipt:
         try:
-            connection = await self._connections.get(target.conn_id)
             key = self._client_key(target.params)
             opening = partial(self._open, connection, target.params)
             async with self._clients.use(key, connection, opening) as client:
@@ -138,7 +149,7 @@ class BrokerSink(ABC, Generic[Params, Client]):
                     if self._breaks_client(error):
                         self._clients.discard(key, client)
                     raise
-        except WaitdError as error:  # the operator may fix it before the last retry
+        except WaitdError as error:
             return receipt_unless_own(error, DeliveryFailed(str(error)))
         except TimeoutError:  # while opening a client: the attempt itself is limited by the caller
             return DeliveryFailed(f"could not connect to {self.broker} in time")

@@ -18,23 +18,22 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from waitd.core.connections.aws import aws_proxies, aws_tls, is_region
+from waitd.core.connections.aws import AwsConnection, parse_aws_connection
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
 from waitd.core.connections.egress import HostSource
-from waitd.core.connections.http_options import ClientTls
-from waitd.core.connections.proxies import Proxies
-from waitd.core.errors import InvalidInput, NotSupported
+from waitd.core.errors import InvalidInput, NotSupported, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
 from waitd.outgoing import EgressGuard, describe_error
 from waitd.outgoing.tls import client_tls
-from waitd.ports import Connections, OutboxItem
+from waitd.ports import AwsConnections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
     BrokerSink,
+    BrokerTarget,
     ConnId,
     ErrorReceipts,
     InvalidConnection,
@@ -45,9 +44,6 @@ from waitd.sinks.brokers.library_internals import aws_session_class
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 #: Open connections of one client at most.
 MAX_CONNECTIONS = 64
-#: Fields of Airflow's AWS connection that select another identity. They are errors, not ignored:
-#: the event would be sent under the wrong identity.
-_OTHER_IDENTITY = ("role_arn", "assume_role_method", "assume_role_kwargs", "profile_name")
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -96,9 +92,8 @@ class SqsClient:
 class SqsSink(BrokerSink[SqsParams, SqsClient]):
     """Sends messages.
 
-    The connection is Airflow's `aws`: login and password are the access key; extra `region_name`,
-    `endpoint_url`, `service_config`, `aws_session_token`, `verify`, and `client_cert` of
-    `config_kwargs`. Without a key the machine's credentials are used, as boto3 finds them.
+    The connection is Airflow's `aws`, read as the AWS probes read it. Its keys may be those of the
+    environment or of a role; keys that SQS refuses are looked up again.
     """
 
     params_model = SqsParams
@@ -107,9 +102,42 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
     library = "aiobotocore"
     broker = "SQS"
 
-    def __init__(self, connections: Connections, egress: EgressGuard | None = None) -> None:
+    def __init__(self, connections: AwsConnections, egress: EgressGuard | None = None) -> None:
         super().__init__(connections, egress)
+        self._aws = connections
         self._session: Any = None
+
+    async def deliver(self, target: BrokerTarget[SqsParams], item: OutboxItem) -> Receipt:
+        """One attempt, and another one if the keys are refused and there are newer ones."""
+        receipt = await super().deliver(target, item)
+        if receipt == _BAD_CREDENTIALS and await self._renew_keys(target.conn_id):
+            return await super().deliver(target, item)
+        return receipt
+
+    async def _connection(self, conn_id: str) -> Connection:
+        """The connection with the keys that it stands for."""
+        return await self._with_keys(await super()._connection(conn_id))
+
+    async def _with_keys(self, connection: Connection, *, refresh: bool = False) -> Connection:
+        source = _parse(connection).keys
+        if source is None:
+            return connection
+        provider = self._aws.aws_keys
+        try:
+            keys = await (provider.refresh if refresh else provider.get)(source)
+        except ValueError as error:
+            raise InvalidConnection(f"the connection {connection.conn_id} cannot be used: {error}") from None
+        extra = {**connection.extra, "aws_session_token": keys.session_token}
+        return replace(connection, login=keys.access_key_id, password=keys.secret_access_key, extra=extra)
+
+    async def _renew_keys(self, conn_id: str) -> bool:
+        """Whether looking the connection and its keys up again changes them."""
+        try:
+            before = await self._connection(conn_id)
+            renewed = await self._with_keys(await self._connections.refresh(conn_id), refresh=True)
+        except WaitdError:
+            return False
+        return renewed != before
 
     def _check(self, params: SqsParams) -> None:
         """Also checks the queue against the cached connection; each attempt checks it again."""
@@ -125,8 +153,10 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         if connection is None:
             return
         try:
-            options = _options(connection, params)
-            queue_origin(params.queue_url, endpoint=options["endpoint_url"], region=options["region_name"])
+            account = _parse(connection)
+            queue_origin(
+                params.queue_url, endpoint=account.endpoint, region=_region_name(connection, account, params)
+            )
         except InvalidConnection:
             return  # for the operator to fix, not the submitter
         except ValueError as error:  # not InvalidInput: the connection may change
@@ -139,10 +169,10 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         return params.conn_id, params.region_name, queue_region(params.queue_url)
 
     async def _open(self, connection: Connection, params: SqsParams) -> SqsClient:
-        options = _options(connection, params)
-        tls, proxies = _tls(connection), _proxies(connection)
+        account = _parse(connection)
+        region = _region_name(connection, account, params)
         try:
-            context = await client_tls(tls)
+            context = await client_tls(account.tls)
         except ValueError:
             raise InvalidConnection(
                 f"the TLS files of the connection {connection.conn_id} cannot be read"
@@ -150,9 +180,10 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         if self._session is None:
             self._session = await asyncio.to_thread(_warm_session)
         from aiobotocore.config import AioConfig
+        from botocore import UNSIGNED
 
         connector = partial(self._egress.connector, HostSource.OPERATOR, limit=MAX_CONNECTIONS, ssl=context)
-        proxy = self._egress.proxy(params.queue_url, proxies)
+        proxy = self._egress.proxy(params.queue_url, account.proxies)
         config = AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
@@ -161,15 +192,24 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
             user_agent_extra="waitd",
             ignore_configured_endpoint_urls=True,  # only the connection's own, or AWS's
             proxies={"http": proxy, "https": proxy} if proxy else {},  # an empty one: no environment
+            use_fips_endpoint=account.fips,
+            use_dualstack_endpoint=account.dual_stack,
+            signature_version=UNSIGNED if account.keys is None else None,
         )
         async with AsyncExitStack() as stack:
-            creating = self._session.create_client("sqs", config=config, **options)
+            creating = self._session.create_client(
+                "sqs",
+                config=config,
+                region_name=region,
+                endpoint_url=account.endpoint,
+                aws_access_key_id=connection.login or None,
+                aws_secret_access_key=connection.password or None,
+                aws_session_token=connection.extra.get("aws_session_token") or None,
+            )
             client = await stack.enter_async_context(creating)
             origin = parse_origin(client.meta.endpoint_url)
             self._check_egress(BrokerAddress(origin.host, origin.port))
-            return SqsClient(
-                client.send_message, options["endpoint_url"], options["region_name"], stack.pop_all()
-            )
+            return SqsClient(client.send_message, account.endpoint, region, stack.pop_all())
 
     async def _close(self, client: SqsClient) -> None:
         await client.stack.aclose()
@@ -215,65 +255,23 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
 
     @staticmethod
     def _error_receipts() -> ErrorReceipts:
-        from botocore import exceptions
-
-        return (
-            (
-                (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
-                "neither the connection nor this machine has AWS credentials",
-            ),
-        )
+        return ()  # `_classify_error` knows all of botocore's errors
 
 
-def _endpoint(connection: Connection) -> str | None:
-    """The connection's own endpoint, as Airflow's hook finds it; None: AWS's in the region."""
-    services = connection.extra.get("service_config")
-    service = services.get("sqs") if isinstance(services, Mapping) else None
-    own = service.get("endpoint_url") if isinstance(service, Mapping) else None
-    endpoint = own or connection.extra.get("endpoint_url")
-    return str(endpoint) if endpoint else None
+def _parse(connection: Connection) -> AwsConnection:
+    try:
+        return parse_aws_connection(connection, "sqs")
+    except ValueError as error:
+        raise InvalidConnection(f"the connection {connection.conn_id} cannot be used: {error}") from None
 
 
-def _options(connection: Connection, params: SqsParams) -> dict[str, Any]:
-    extra = connection.extra
-    unsupported = [name for name in _OTHER_IDENTITY if extra.get(name)]
-    if unsupported:
-        raise InvalidConnection(
-            f"the connection {connection.conn_id} has {', '.join(unsupported)}, which waitd does not support"
-        )
-    region = params.region_name or extra.get("region_name") or queue_region(params.queue_url)
-    if not isinstance(region, str) or not is_region(region):
+def _region_name(connection: Connection, account: AwsConnection, params: SqsParams) -> str:
+    region = params.region_name or account.region or queue_region(params.queue_url)
+    if region is None:
         raise InvalidConnection(
             f"no region is set: set region_name in the sink or in the connection {connection.conn_id}"
         )
-    endpoint = _endpoint(connection)
-    try:
-        endpoint and parse_origin(endpoint)
-    except ValueError:
-        raise InvalidConnection(
-            f"the endpoint_url of the connection {connection.conn_id} is not a URL"
-        ) from None
-    return {
-        "region_name": region,
-        "endpoint_url": endpoint,
-        "aws_access_key_id": connection.login or extra.get("aws_access_key_id") or None,
-        "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key") or None,
-        "aws_session_token": extra.get("aws_session_token") or None,
-    }
-
-
-def _proxies(connection: Connection) -> Proxies:
-    try:
-        return aws_proxies(connection.extra)
-    except ValueError as error:
-        raise InvalidConnection(f"the connection {connection.conn_id} is malformed: {error}") from None
-
-
-def _tls(connection: Connection) -> ClientTls:
-    try:
-        return aws_tls(connection.extra)
-    except ValueError as error:
-        raise InvalidConnection(f"the connection {connection.conn_id} cannot be used: {error}") from None
+    return region
 
 
 def _warm_session() -> Any:
