@@ -27,6 +27,7 @@ from waitd.ports import (
     OutboxItem,
     Pokeable,
     Probe,
+    PrunedBytes,
     StoredOutcome,
     StoredWait,
     UnstoredOutcome,
@@ -226,6 +227,9 @@ class MemoryStore:
     progress_writes: list[WaitId] = field(default_factory=list)
     #: When each audit entry was written.
     audited: list[float] = field(default_factory=list)
+    #: What the calls of `prune_bytes` return, and from where each one looked.
+    prunable_bytes: list[PrunedBytes] = field(default_factory=list)
+    examined_since: list[float] = field(default_factory=list)
     #: Called with each step of the wall clock, as the store calls its listener.
     on_clock_stepped: Callable[[float], None] = lambda _: None
 
@@ -288,6 +292,10 @@ class MemoryStore:
         for name in old[:limit]:
             del self.waits[name]
         return len(old[:limit])
+
+    async def prune_bytes(self, most: int, since: float, limit: int) -> PrunedBytes:
+        self.examined_since.append(since)
+        return self.prunable_bytes.pop(0) if self.prunable_bytes else PrunedBytes(0, None)
 
     async def shift_schedules(self, moved: float) -> None:
         self._check()

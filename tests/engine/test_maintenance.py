@@ -12,7 +12,8 @@ from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Success
 from waitd.core.waits.wait import Outcome, WaitState
-from waitd.engine.maintenance import PAGE_IDS, SWEEP_PAUSE, Maintenance, waiting_pages
+from waitd.engine.maintenance import FRUITLESS_READS, PAGE_IDS, SWEEP_PAUSE, Maintenance, waiting_pages
+from waitd.ports import PrunedBytes
 
 
 class MaintenanceHarness(PokerHarness):
@@ -23,7 +24,12 @@ class MaintenanceHarness(PokerHarness):
         self.sweeps = 0
         self.store.on_clock_stepped = self.follow_everywhere
         self.maintenance = Maintenance(
-            self.store, self.poker, self.clock, retention=3600, after_sweep=self.count_sweep
+            self.store,
+            self.poker,
+            self.clock,
+            retention=3600,
+            retention_bytes=10_000,
+            after_sweep=self.count_sweep,
         )
 
     def follow_everywhere(self, moved: float) -> None:
@@ -75,6 +81,21 @@ async def test_audit_entries_are_deleted_after_the_retention_time() -> None:
         assert len(harness.store.audited) == 2
         await asyncio.sleep(200)
         assert len(harness.store.audited) == 1
+
+
+@in_virtual_time
+async def test_a_search_that_deletes_nothing_continues_with_the_next_sweep() -> None:
+    async with running_maintenance() as harness:
+        harness.store.prunable_bytes = [
+            PrunedBytes(1000, 1.0),
+            *(PrunedBytes(0, float(at)) for at in range(2, 2 + FRUITLESS_READS)),
+            PrunedBytes(5, 9.0),
+            PrunedBytes(5, None),
+        ]
+        await asyncio.sleep(31)
+        assert harness.store.examined_since == [0.0, 1.0, 2.0, 3.0]
+        await asyncio.sleep(60)
+        assert harness.store.examined_since[4:] == [4.0, 9.0, 0.0]
 
 
 @in_virtual_time

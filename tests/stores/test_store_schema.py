@@ -117,6 +117,8 @@ async def test_every_commit_is_flushed_to_the_disk(store: Store) -> None:
         (wait_queries.BY_ID, "waits USING INDEX sqlite_autoindex_waits_1 (id=?)"),
         (wait_queries.DELIVERIES, "deliveries_by_wait (wait_id=?)"),
         (maintenance.PRUNABLE, "waits_finished_at"),
+        (maintenance.LONGEST_ENDED, "COVERING INDEX waits_finished_at"),
+        (maintenance.SETTLED, "INTEGER PRIMARY KEY"),
         (event_log.EVENTS_AFTER, "waits_finished_seq (finished_seq>?)"),
         (event_log.EXISTS, "waits_finished_seq (finished_seq=?)"),
         (redelivery.BY_ID, "deliveries_by_wait (wait_id=?)"),

@@ -115,7 +115,12 @@ class Engine(StoreListener):
             self.store, self.poker, self.clock, instruments, retention=settings.signal_retention
         )
         self.maintenance = Maintenance(
-            self.store, self.poker, self.clock, retention=settings.retention, after_sweep=self._after_sweep
+            self.store,
+            self.poker,
+            self.clock,
+            retention=settings.retention,
+            retention_bytes=settings.retention_bytes,
+            after_sweep=self._after_sweep,
         )
         self.meter = (
             Meter(

@@ -30,6 +30,9 @@ PAGE_ROWS = 1000
 PAGE_IDS, SWEEP_PAUSE = 2 * PAGE_ROWS, 0.05
 #: The pause between two pages of the scrub, in seconds: it takes a tenth of a core at most.
 SCRUB_PAUSE = 0.25
+#: After how many reads in which no wait could be deleted the next sweep continues the search. So
+#: waits whose deliveries stay open cost every sweep the same.
+FRUITLESS_READS = 3
 
 
 class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
@@ -37,7 +40,10 @@ class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
 
 
 class Maintenance:
-    """Regular loops. `after_sweep` is called at the end of each sweep."""
+    """Regular loops. `after_sweep` is called at the end of each sweep.
+
+    Ended waits are kept for `retention` seconds and within `retention_bytes`; 0: any amount.
+    """
 
     def __init__(
         self,
@@ -46,12 +52,16 @@ class Maintenance:
         clock: FollowingClock,
         *,
         retention: float,
+        retention_bytes: int = 0,
         after_sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._poker = poker
         self._clock = clock
         self._horizon = RetentionHorizon(retention)
+        self._retention_bytes = retention_bytes
+        #: When the wait ended with which the search for the longest ended continues.
+        self._longest_ended_since = 0.0
         self._after_sweep = after_sweep
         self._pauses: deque[float] = deque([0.0], maxlen=round(1 / BEAT))
         self._missing: frozenset[WaitId] = frozenset()
@@ -148,10 +158,23 @@ class Maintenance:
         before = self.kept_since()
         while pruned := await self._store.prune(before, PAGE_ROWS):
             log.info("pruned", waits=pruned)
+        if self._retention_bytes:
+            await self._prune_bytes()
         while pruned := await self._store.prune_audit(before, PAGE_ROWS):
             log.info("pruned", audit=pruned)
         await self._store.check_unreadable()
         await self._after_sweep()
+
+    async def _prune_bytes(self) -> None:
+        """Deletes the longest ended waits until the rest is within `retention_bytes`."""
+        since: float | None = self._longest_ended_since
+        fruitless = 0
+        while since is not None and fruitless < FRUITLESS_READS:
+            pruned, since = await self._store.prune_bytes(self._retention_bytes, since, PAGE_ROWS)
+            if pruned:
+                log.info("pruned", waits=pruned, over="retention_bytes")
+            fruitless += not pruned
+        self._longest_ended_since = since or 0.0
 
     async def _waiting_ids(self) -> AsyncIterator[WaitId]:
         after: WaitId | None = None

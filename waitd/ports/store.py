@@ -157,6 +157,13 @@ class StoredEvent(NamedTuple):
     event: bytes | None
 
 
+class PrunedBytes(NamedTuple):
+    """How many ended waits were deleted, and where to go on; `since` is None at the end."""
+
+    waits: int
+    since: float | None
+
+
 class KeptUsage(Protocol):
     """How much callers keep in the store."""
 
@@ -191,6 +198,13 @@ class MaintenanceStore(Protocol):
 
     async def prune(self, finished_before: float, limit: int) -> int:
         """Deletes up to `limit` ended waits with no delivery or job open; returns their number."""
+
+    async def prune_bytes(self, most: int, since: float, limit: int) -> PrunedBytes:
+        """Deletes up to `limit` ended waits, the longest ended first, until all keep `most` bytes.
+
+        It deletes no wait with a delivery or job open, and looks at no more than a bounded number
+        of waits, from those on that ended at `since` (Unix seconds).
+        """
 
     async def prune_audit(self, before: float, limit: int) -> int:
         """Deletes up to `limit` audit entries older than `before`; returns their number."""

@@ -1,4 +1,4 @@
-"""The settings of one daemon, and how they are loaded."""
+"""The settings of one daemon."""
 
 import os
 from pathlib import Path
@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         None, description="A directory of presets, one TOML file each, in addition to the built-in ones."
     )
     retention: float = Field(7 * DAY, ge=0, description="How long finished waits stay readable, in seconds.")
+    retention_bytes: int = Field(
+        0,
+        ge=0,
+        description="The most bytes of finished waits that stay readable: beyond it the longest finished go first; 0: any.",
+    )
     signal_retention: float = Field(
         DAY, ge=60, description="How long a signal is kept for waits that are submitted later, in seconds."
     )
@@ -329,22 +334,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The precedence: arguments, the environment, the TOML file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-
-def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """Loads the settings: `overrides`, then the environment, then the TOML file `config`, then
-    defaults.
-
-    Raises:
-        FileNotFoundError: the file `config` does not exist.
-        pydantic.ValidationError: a value is invalid, or a name is unknown.
-    """
-    if config is None:
-        return Settings(**overrides)
-    if not config.is_file():
-        raise FileNotFoundError(f"the settings file {config} does not exist")
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config)
-
-    return FromFile(**overrides)

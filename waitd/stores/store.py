@@ -3,21 +3,24 @@
 Its bases have the writes on the way of a wait: `Writer` has `insert`, and `WaitEnds` has `finish`.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from waitd.core.auth.api_key import ApiKey
-from waitd.core.auth.quotas import KeptLimits
+from waitd.core.auth.quotas import Kept, KeptLimits
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
 from waitd.core.waits.job_cancel import JobCancel
+from waitd.core.waits.retention import excess_bytes
 from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import (
     DeliveryFilter,
     OutboxItem,
+    PrunedBytes,
     Redelivered,
     SignalKey,
     StoredWait,
@@ -25,11 +28,12 @@ from waitd.ports import (
 )
 from waitd.stores.codec import well_formed
 from waitd.stores.database import Database
-from waitd.stores.operations import signals
+from waitd.stores.operations import maintenance, signals
 from waitd.stores.operations.commands import (
     CheckWritable,
     ClampAttempts,
     DeleteApiKeys,
+    DeleteEnded,
     PruneAudit,
     PruneSignals,
     PruneWaits,
@@ -149,6 +153,21 @@ class Store(WaitEnds, Writer):
     async def prune(self, finished_before: float, limit: int) -> int:
         """See `MaintenanceStore`."""
         return await self._execute(PruneWaits(finished_before, limit))
+
+    async def prune_bytes(self, most: int, since: float, limit: int) -> PrunedBytes:
+        """See `MaintenanceStore`."""
+        excess = excess_bytes(self.usage.by_namespace(Kept.ENDED_BYTES), most)
+        if not excess:
+            return PrunedBytes(0, None)
+        # The search runs outside of the transaction, which checks the result again.
+        chosen = await self._read(maintenance.find_longest_ended, excess, since, limit)
+        row_ids, next_at = chosen
+        deleted = await self._execute(DeleteEnded(row_ids)) if row_ids else 0
+        if deleted and deleted == len(row_ids):
+            return PrunedBytes(deleted, since)
+        if next_at is not None and next_at <= since:  # many ended together, and cannot be deleted yet
+            next_at = math.nextafter(since, math.inf)
+        return PrunedBytes(deleted, next_at)
 
     async def prune_audit(self, before: float, limit: int) -> int:
         """See `MaintenanceStore`."""

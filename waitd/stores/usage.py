@@ -5,7 +5,7 @@ The writer counts it at start and adds what each transaction changes, so a limit
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 from sqlalchemy import Text, bindparam, func, select, text
@@ -75,6 +75,14 @@ class Usage:
         """Counts `by` more for the principal and the namespace."""
         self._counts[kept, namespace, principal] += by
         self._counts[kept, namespace, None] += by
+
+    def by_namespace(self, kept: Kept) -> Mapping[str, int]:
+        """How much each namespace has."""
+        return {
+            namespace: count
+            for (counted, namespace, principal), count in self._counts.items()
+            if counted is kept and principal is None
+        }
 
     def add(self, changes: "Usage") -> None:
         """Adds the changes of a transaction that is on disk."""

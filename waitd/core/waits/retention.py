@@ -1,5 +1,9 @@
-"""How long ended waits, signals and audit entries are kept. Pure; times are seconds."""
+"""How long ended waits, signals and audit entries are kept, and how many bytes of ended waits.
 
+Pure; times are seconds.
+"""
+
+from collections.abc import Mapping
 from math import inf
 
 
@@ -26,3 +30,19 @@ class RetentionHorizon:
         """The wall clock stepped by `moved` seconds at `monotonic`."""
         self._stepped = max(0.0, self._stepped + moved)
         self._forgotten_at = monotonic + self._retention if self._stepped else -inf
+
+
+def excess_bytes(kept: Mapping[str, int], most: int) -> dict[str, int]:
+    """How many bytes each namespace has to lose, so that all together keep `most`.
+
+    `kept` has the bytes of each namespace. The shares are max-min fair: who has most loses first,
+    so no namespace loses anything because of others while it keeps less than an equal share.
+    """
+    level, left = inf, most
+    for number, size in enumerate(sorted(kept.values())):
+        share = left / (len(kept) - number)
+        if size > share:
+            level = share
+            break
+        left -= size
+    return {name: int(size - level) for name, size in kept.items() if size > level}

@@ -228,6 +228,17 @@ class PruneWaits(_Prune[int]):
     """Deletes ended waits; the answer is their number."""
 
 
+@dataclass(slots=True, eq=False)
+class DeleteEnded(Command[int]):
+    """Deletes those of these waits that have ended and are settled; the answer is their number."""
+
+    row_ids: Sequence[int]
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_ids)
+
+
 class PruneAudit(_Prune[int]):
     """Deletes audit entries; the answer is their number."""
 

@@ -1,12 +1,14 @@
 """Saves progress, deletes old waits, and checks that the database takes a write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Float, Integer, bindparam, delete, exists, select, text
+import orjson
+from sqlalchemy import Float, Integer, Text, bindparam, delete, exists, func, literal_column, select, text
 
 from waitd.core.auth.quotas import Kept
 from waitd.stores.codec import encode_progress, sliced
-from waitd.stores.operations.commands import CheckWritable, PruneWaits, SaveProgress
+from waitd.stores.operations.commands import CheckWritable, DeleteEnded, PruneWaits, SaveProgress
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import (
     FINISHED_SEQ,
@@ -19,20 +21,30 @@ from waitd.stores.schema import (
     waits,
 )
 from waitd.stores.sqlite import bulk
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
+_SETTLED = select(
+    waits.c.id, waits.c.finished_seq, waits.c.namespace, waits.c.principal, waits.c.kept_bytes
+).where(HAS_ENDED, ~exists().where(deliveries.c.wait_id == waits.c.id, IS_QUEUED), ~HAS_JOB_TO_CANCEL)
 PRUNABLE = Statement(
-    select(waits.c.id, waits.c.finished_seq, waits.c.namespace, waits.c.principal, waits.c.kept_bytes)
-    .where(
-        HAS_ENDED,
-        waits.c.finished_at < bindparam("before", type_=Float),
-        ~exists().where(deliveries.c.wait_id == waits.c.id, IS_QUEUED),
-        ~HAS_JOB_TO_CANCEL,
-    )
+    _SETTLED.where(waits.c.finished_at < bindparam("before", type_=Float))
     .order_by(waits.c.finished_at)
     .limit(bindparam("limit", type_=Integer))
 )
+_ROW_ID = literal_column("waits.rowid", Integer)
+_row_ids = func.json_each(bindparam("row_ids", type_=Text)).table_valued("value")
+SETTLED = Statement(_SETTLED.where(_ROW_ID.in_(select(_row_ids.c.value))))
+#: Reads the index alone.
+LONGEST_ENDED = Statement(
+    select(_ROW_ID, waits.c.finished_at, waits.c.namespace, waits.c.kept_bytes)
+    .where(HAS_ENDED, waits.c.finished_at >= bindparam("since", type_=Float))
+    .order_by(waits.c.finished_at)
+    .limit(bindparam("limit", type_=Integer))
+)
+#: How many ended waits one call of `prune_bytes` looks at.
+EXAMINED_ROWS = 20_000
 _DELETE_DELIVERIES = Statement(delete(deliveries).where(one_of(deliveries.c.wait_id, "ids")))
 _DELETE_WAITS = Statement(delete(waits).where(one_of(waits.c.id, "ids")))
 _UPSERT_WATERMARK = (
@@ -55,19 +67,58 @@ async def save_progress(transaction: Transaction, commands: Sequence[SaveProgres
 
 async def prune(transaction: Transaction, commands: Sequence[PruneWaits]) -> None:
     """Deletes ended waits whose deliveries and job are settled, the longest ended first."""
-    connection = transaction.connection
     for command in commands:
-        rows = await PRUNABLE.fetch_all(connection, before=command.before, limit=command.limit)
-        command.answer = len(rows)
-        if rows:
-            ids = text_list(row[0] for row in rows)
-            _DELETE_DELIVERIES.defer(connection, ids=ids)
-            _DELETE_WAITS.defer(connection, ids=ids)
-            _SET_WATERMARK.defer(connection, name=FINISHED_SEQ, value=transaction.finished_seq)
-            _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(row[1] for row in rows))
-            for _, _, namespace, principal, size in rows:
-                transaction.changes.change(Kept.ENDED_WAITS, namespace, principal or "", -1)
-                transaction.changes.change(Kept.ENDED_BYTES, namespace, principal or "", -(size or 0))
+        rows = await PRUNABLE.fetch_all(transaction.connection, before=command.before, limit=command.limit)
+        command.answer = _delete(transaction, rows)
+
+
+async def delete_ended(transaction: Transaction, commands: Sequence[DeleteEnded]) -> None:
+    """Deletes those of the chosen waits whose deliveries and job are settled now."""
+    for command in commands:
+        row_ids = orjson.dumps(command.row_ids).decode()
+        command.answer = _delete(
+            transaction, await SETTLED.fetch_all(transaction.connection, row_ids=row_ids)
+        )
+
+
+def _delete(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Deletes the waits of `_SETTLED`; returns their number."""
+    if rows:
+        connection = transaction.connection
+        ids = text_list(row[0] for row in rows)
+        _DELETE_DELIVERIES.defer(connection, ids=ids)
+        _DELETE_WAITS.defer(connection, ids=ids)
+        _SET_WATERMARK.defer(connection, name=FINISHED_SEQ, value=transaction.finished_seq)
+        _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(row[1] for row in rows))
+        for _, _, namespace, principal, size in rows:
+            transaction.changes.change(Kept.ENDED_WAITS, namespace, principal or "", -1)
+            transaction.changes.change(Kept.ENDED_BYTES, namespace, principal or "", -(size or 0))
+    return len(rows)
+
+
+class LongestEnded(NamedTuple):
+    """The rows of waits that may be deleted, and when the next one ended; None: there is none."""
+
+    row_ids: Sequence[int]
+    next_at: float | None
+
+
+async def find_longest_ended(
+    connection: ConnectionThread, excess: Mapping[str, int], since: float, limit: int
+) -> LongestEnded:
+    """Chooses up to `limit` ended waits, until each namespace loses its `excess` of bytes."""
+    rows = await LONGEST_ENDED.fetch_all(connection, since=since, limit=EXAMINED_ROWS)
+    left = dict(excess)
+    chosen: list[int] = []
+    for row_id, finished_at, namespace, size in rows:
+        if len(chosen) == limit or not left:
+            return LongestEnded(chosen, finished_at)
+        if namespace in left:
+            chosen.append(row_id)
+            left[namespace] -= size or 0
+            if left[namespace] <= 0:
+                del left[namespace]
+    return LongestEnded(chosen, rows[-1][1] if len(rows) == EXAMINED_ROWS else None)
 
 
 def check_writable(transaction: Transaction, commands: Sequence[CheckWritable]) -> None:
