@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_values import WEBHOOK, WallClock, add, all_waiting, due, ended, ending, new_wait, opened
+from store_values import (
+    HOOK,
+    START,
+    WEBHOOK,
+    WallClock,
+    add,
+    all_waiting,
+    due,
+    ended,
+    ending,
+    new_wait,
+    opened,
+)
 
 from waitd.core.errors import StoreUnavailable, StoreUnusable, Unreadable
 from waitd.core.waits.wait import WaitId
@@ -107,6 +119,9 @@ async def test_a_torn_page_of_an_index_costs_no_wait_and_refuses_what_it_cannot_
         assert len(await store.find(WaitFilter(state="success", limit=1000))) == 50
         assert (await store.counts())["waiting", "http"] == 50
         assert not await store.jobs_to_cancel(None, 10)
+        assert await store.due_destinations(START) == [HOOK]
+        assert await store.next_attempt_at() == START
+        assert len(await due(store)) == 50, "deliveries go on"
         writes = [store.insert([new_wait()]), *(store.finish(ending(wait)) for wait in waits[50:])]
         answers = await asyncio.gather(*writes, return_exceptions=True)
         for answer in answers:

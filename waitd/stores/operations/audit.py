@@ -88,4 +88,6 @@ async def prune(transaction: Transaction, commands: Sequence[PruneAudit]) -> Non
         old = await OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
         command.answer = len(old)
         if old:
-            _DELETE.defer(transaction.connection, last=max(old)[0], before=command.before)
+            _DELETE.defer(
+                transaction.connection, must_change=len(old), last=max(old)[0], before=command.before
+            )

@@ -24,7 +24,9 @@ COLUMNS = ("id", "namespace", "kind", "created_at", "deadline", "spec", "princip
 _KEY_COLUMNS = ("idempotency_key", "body_digest", "supersede_key", "superseded")
 _INSERT = bulk.insert_into("waits", COLUMNS)
 _INSERT_WITH_KEYS = bulk.insert_into("waits", (*COLUMNS, *_KEY_COLUMNS))
-_LOSE_KEY = bulk.BulkStatement("UPDATE waits SET superseded = 1 WHERE id IN (VALUES ", 1, ")")
+_LOSE_KEY = bulk.BulkStatement(
+    "UPDATE waits SET superseded = 1 WHERE id IN (VALUES ", 1, ")", bulk.NONE_LEFT_OUT
+)
 _STOP_DELIVERIES = bulk.BulkStatement(
     "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, last_error = 'superseded'"
     " WHERE state = 'queued' AND wait_id IN (VALUES ",

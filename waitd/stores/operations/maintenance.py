@@ -87,9 +87,9 @@ def _delete(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
         connection = transaction.connection
         ids = text_list(row[0] for row in rows)
         _DELETE_DELIVERIES.defer(connection, ids=ids)
-        _DELETE_WAITS.defer(connection, ids=ids)
-        _SET_WATERMARK.defer(connection, name=FINISHED_SEQ, value=transaction.finished_seq)
-        _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(row[1] for row in rows))
+        _DELETE_WAITS.defer(connection, must_change=len(rows), ids=ids)
+        _SET_WATERMARK.defer(connection, must_change=1, name=FINISHED_SEQ, value=transaction.finished_seq)
+        _RAISE_WATERMARK.defer(connection, must_change=1, name=PRUNED_SEQ, value=max(row[1] for row in rows))
         for _, _, namespace, principal, size in rows:
             transaction.changes.change(Kept.ENDED_WAITS, namespace, principal or "", -1)
             transaction.changes.change(Kept.ENDED_BYTES, namespace, principal or "", -(size or 0))
@@ -124,4 +124,6 @@ async def find_longest_ended(
 def check_writable(transaction: Transaction, commands: Sequence[CheckWritable]) -> None:
     """Writes a row, so that COMMIT has something to put on disk."""
     if commands:
-        _SET_WATERMARK.defer(transaction.connection, name=LAST_CHECK, value=int(transaction.now))
+        _SET_WATERMARK.defer(
+            transaction.connection, must_change=1, name=LAST_CHECK, value=int(transaction.now)
+        )

@@ -105,8 +105,8 @@ def insert_deliveries(
 def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:
     """Saves the results of attempts, except of deliveries that are no longer queued."""
     now = transaction.now
-    rows = [
-        (
+    rows = {
+        command.delivery_id: (
             command.delivery_id,
             command.after.state.value,
             command.after.attempts,
@@ -115,8 +115,8 @@ def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> 
             min(command.at, now),
         )
         for command in commands
-    ]
-    bulk.defer(transaction.connection, _SAVE_ATTEMPT, rows)
+    }
+    bulk.defer(transaction.connection, _SAVE_ATTEMPT, list(rows.values()))
 
 
 def _rebased(next_attempt_at: float | None, attempted_at: float, now: float) -> float | None:

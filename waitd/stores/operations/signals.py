@@ -77,6 +77,7 @@ async def save(transaction: Transaction, commands: Sequence[SaveSignal]) -> None
             transaction.changes.change(Kept.SIGNAL_BYTES, signal.namespace, principal, size)
         _SAVE.defer(
             transaction.connection,
+            must_change=1,
             **key,
             id=str(uuid_utils.uuid7()),
             digest=command.digest,
@@ -102,7 +103,8 @@ async def prune(transaction: Transaction, commands: Sequence[PruneSignals]) -> N
     """Deletes the oldest signals; the answer is their keys."""
     for command in commands:
         old = await _OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
-        _DELETE.defer(transaction.connection, ids=text_list(row[0] for row in old))
+        ids = text_list(row[0] for row in old)
+        _DELETE.defer(transaction.connection, must_change=len(old), ids=ids)
         command.answer = [SignalKey(namespace, key) for _, namespace, key, _, _ in old]
         for _, namespace, _, principal, size in old:
             transaction.changes.change(Kept.SIGNALS, namespace, principal or "", -1)

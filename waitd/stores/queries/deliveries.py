@@ -1,7 +1,7 @@
 """Reads the outbox: what is due where, and deliveries by filter."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,16 @@ _FIRST_DUE = """
 """
 DUE_DESTINATIONS = Statement(text(_FIRST_DUE + " SELECT destination FROM first_due WHERE due <= :now"))  # noqa: S608 - constants
 NEXT_ATTEMPT_AT = Statement(text(_FIRST_DUE + " SELECT min(due) FROM first_due"))  # noqa: S608 - constants
+# Without the index, which may have a torn page.
+_ALL_DUE_DESTINATIONS = Statement(
+    text(
+        "SELECT destination FROM deliveries NOT INDEXED WHERE state = 'queued' GROUP BY destination"
+        " HAVING min(next_attempt_at) <= :now"
+    )
+)
+_NEXT_OF_ALL = Statement(
+    text("SELECT min(next_attempt_at) FROM deliveries NOT INDEXED WHERE state = 'queued'")
+)
 DUE_ITEMS = Statement(
     select(waits.c.event, *deliveries.c)
     .join(waits, waits.c.id == deliveries.c.wait_id)
@@ -58,10 +68,11 @@ _DUE_ROWIDS = Statement(
     )
 )
 _BY_ROWID = Statement(
-    select(waits.c.event, *deliveries.c)
-    .join(waits, waits.c.id == deliveries.c.wait_id)
-    .where(literal_column("deliveries.rowid", Integer) == bindparam("rowid", type_=Integer))
+    select(*deliveries.c).where(
+        literal_column("deliveries.rowid", Integer) == bindparam("rowid", type_=Integer)
+    )
 )
+_EVENTS = Statement(select(waits.c.id, waits.c.event).where(one_of(waits.c.id, "ids")))
 COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
 
 
@@ -103,13 +114,26 @@ def _matching(query: Select[Any], filter_: DeliveryFilter) -> Select[Any]:
 
 async def due_destinations(connection: ConnectionThread, now: float) -> list[str]:
     """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
-    return [destination for (destination,) in await DUE_DESTINATIONS.fetch_all(connection, now=now)]
+    rows = await _by_index_or_all(connection, DUE_DESTINATIONS, _ALL_DUE_DESTINATIONS, now=now)
+    return [destination for (destination,) in rows]
 
 
 async def next_attempt_at(connection: ConnectionThread) -> float | None:
     """When the earliest queued delivery is due, Unix seconds."""
-    ((due,),) = await NEXT_ATTEMPT_AT.fetch_all(connection)
+    ((due,),) = await _by_index_or_all(connection, NEXT_ATTEMPT_AT, _NEXT_OF_ALL)
     return float(due) if isinstance(due, (int, float)) else None
+
+
+async def _by_index_or_all(
+    connection: ConnectionThread, by_index: Statement, of_all: Statement, **params: Any
+) -> list[tuple[Any, ...]]:
+    """The rows of a query by the index, or if it has a torn page, of one that reads the table."""
+    try:
+        return await by_index.fetch_all(connection, **params)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return await of_all.fetch_all(connection, **params)
 
 
 async def due_items(  # noqa: PLR0917 - what `OutboxStore` passes
@@ -154,15 +178,35 @@ async def _each_due(
     unreadable: UnreadableRows,
 ) -> list[tuple[Any, ...]]:
     """The due deliveries one by one, without those on a damaged page; the index knows all."""
-    rows: list[tuple[Any, ...]] = []
+    due: list[tuple[Any, DeliveryRow]] = []
     for (rowid,) in await _DUE_ROWIDS.fetch_all(connection, **params, limit=limit):
         try:
-            rows += await _BY_ROWID.fetch_all(connection, rowid=rowid)
+            rows = await _BY_ROWID.fetch_all(connection, rowid=rowid)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
             unreadable.add("deliveries", rowid, error)
-    return [row for row in rows if row[1] not in excluded]
+        else:
+            due += [(rowid, row) for row in map(DeliveryRow._make, rows) if row.id not in excluded]
+    events = await _events(connection, list({row.wait_id for _, row in due if _is_text(row.wait_id)}))
+    for rowid, row in due:
+        if row.wait_id not in events:
+            unreadable.add("deliveries", rowid, "the row of its wait cannot be read")
+    return [(events[row.wait_id], *row) for _, row in due if row.wait_id in events]
+
+
+async def _events(connection: ConnectionThread, wait_ids: Sequence[str]) -> dict[str, Any]:
+    """The events of waits by id, without those on a damaged page."""
+    try:
+        rows = await _EVENTS.fetch_all(connection, ids=text_list(wait_ids))
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        if len(wait_ids) <= 1:
+            return {}
+        middle = len(wait_ids) // 2
+        return await _events(connection, wait_ids[:middle]) | await _events(connection, wait_ids[middle:])
+    return {row[0]: row[1] for row in rows}
 
 
 async def counts(connection: ConnectionThread) -> Mapping[str, int]:

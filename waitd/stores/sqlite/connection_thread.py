@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from queue import SimpleQueue
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
 
@@ -22,10 +22,24 @@ from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-_Statement = tuple[str, Sequence[Any]]
 _Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 #: A table in a SELECT, with its alias; no function.
 _TABLE = re.compile(r"\b(FROM [a-z_]+\b(?!\()(?: AS [a-z_0-9]+)?)(?: INDEXED BY [a-z_]+)?")
+
+
+class MustChange(NamedTuple):
+    """How many rows a statement has to change.
+
+    If it changes fewer, the query `left_out` finds a row that it should have changed; `values` are
+    its parameters.
+    """
+
+    rows: int
+    left_out: str = "SELECT 1"
+    values: Sequence[Any] = ()
+
+
+_Statement = tuple[str, Sequence[Any], MustChange | None]
 
 
 class ConnectionThread:
@@ -55,17 +69,18 @@ class ConnectionThread:
             raise
         return thread
 
-    def defer(self, sql: str, values: Sequence[Any] = ()) -> None:
+    def defer(self, sql: str, values: Sequence[Any] = (), must_change: MustChange | None = None) -> None:
         """Queues a statement without a hop; `fetch_all` runs it, and raises its error."""
-        self._deferred.append((sql, values))
+        self._deferred.append((sql, values, must_change))
 
     async def fetch_all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Runs the deferred statements, then this one, in one hop, and returns its rows.
 
         Raises:
-            sqlite3.Error: from the first statement that fails; those after it have not run.
+            sqlite3.Error: from the first statement that fails, or that leaves out a row that it has
+                to change; those after it have not run.
         """
-        statements, self._deferred = [*self._deferred, (sql, values)], []
+        statements, self._deferred = [*self._deferred, (sql, values, None)], []
         return await self.run(execute, statements, self._torn_tables)
 
     def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
@@ -120,9 +135,10 @@ def execute(
 ) -> list[tuple[Any, ...]]:
     """Runs statements in order; returns the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
-    for sql, values in statements:
+    for sql, values, must_change in statements:
         try:
-            rows = connection.execute(sql, values).fetchall()
+            cursor = connection.execute(sql, values)
+            rows = cursor.fetchall()
         except sqlite3.DatabaseError as error:
             if not is_damage(error) or not sql.startswith("SELECT"):
                 raise
@@ -134,7 +150,18 @@ def execute(
                 torn_tables.add(table[1])
                 rows = _read_without_index(connection, sql, values)
                 torn_tables.discard(table[1])
+        else:
+            if must_change is not None and cursor.rowcount < must_change.rows:
+                _check_left_out(connection, sql, must_change)
     return rows
+
+
+def _check_left_out(connection: sqlite3.Connection, sql: str, must_change: MustChange) -> None:
+    """Raises sqlite3.IntegrityError if the statement left out a row, as a trigger can make it."""
+    if connection.execute(must_change.left_out, must_change.values).fetchone() is not None:
+        raise sqlite3.IntegrityError(
+            f"a row was left out without an error by {sql[:30]!r}…; look for triggers that someone added"
+        )
 
 
 def _read_without_index(

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from waitd.stores.codec import well_formed
-from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.sqlite.connection_thread import ConnectionThread, MustChange
 
 _DIALECT = dialect(paramstyle="qmark")
 
@@ -51,9 +51,12 @@ class Statement:
         """Its rows. Raises sqlite3.Error."""
         return await connection.fetch_all(self.sql, self._values(params))
 
-    def defer(self, connection: ConnectionThread, **params: Any) -> None:
-        """Runs it together with the next statement that is fetched or committed."""
-        connection.defer(self.sql, self._values(params))
+    def defer(self, connection: ConnectionThread, *, must_change: int = 0, **params: Any) -> None:
+        """Runs it together with the next statement that is fetched or committed.
+
+        That fails if it changes fewer rows than `must_change`.
+        """
+        connection.defer(self.sql, self._values(params), MustChange(must_change) if must_change else None)
 
     def _values(self, params: dict[str, Any]) -> list[Any]:
         values = self._compiled.construct_params(params)
