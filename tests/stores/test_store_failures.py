@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -188,6 +188,33 @@ async def test_a_full_disk_loses_nothing_and_recovers_when_there_is_room(
     make_room = partial(asyncio.to_thread, subprocess.run, remount, check=True, capture_output=True)
     async with opened(small_disk / "waitd.db", listener=listener) as store:
         await check_full_disk(store, listener, make_room)
+
+
+@contextmanager
+def read_only(*paths: str) -> Iterator[None]:
+    """Lets no one write into these open files, as a file system that turns read-only does."""
+    try:
+        subprocess.run(["chattr", "+i", *paths], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"files cannot be made immutable here: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *paths], check=True, capture_output=True)
+
+
+async def test_files_that_turn_read_only_are_noticed_and_recovered_from(
+    store: Store, database: Path, listener: RecordingListener
+) -> None:
+    waiting = await add_one(store)
+    with read_only(str(database), f"{database}-wal"):
+        for write in (store.check_writable(), store.insert([new_wait()]), store.finish(ending(waiting))):
+            with pytest.raises(StoreUnavailable, match="cannot be written now"):
+                await write
+        assert store.failure
+        assert await store.load_waiting(None, 10) == [waiting], "reads still work"
+    assert listener.finished == [await finish(store, waiting)]
+    assert not store.failure
 
 
 async def test_an_invalid_change_does_not_fail_others_of_its_commit(store: Store) -> None:
