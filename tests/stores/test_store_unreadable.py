@@ -22,7 +22,7 @@ from store_values import (
     opened,
 )
 
-from waitd.core.errors import Conflict, Unreadable
+from waitd.core.errors import Conflict, NotFound, Unreadable
 from waitd.core.waits.audit import AuditEntry
 from waitd.core.waits.step import cancelled_outcome
 from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, StoredWait, WaitFilter
@@ -192,6 +192,27 @@ async def test_an_ended_wait_with_a_bad_event_is_left_out_of_lists_and_of_the_ev
         await store.redeliver(bad.id)
     await store.redeliver(good.id)
     assert await scrubbed(store) == [bad.id]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("id", b"\xff"),
+        ("finished_seq", "last"),
+        ("namespace", b"\xff"),
+        ("principal", b"\xff"),
+        ("kept_bytes", "many"),
+    ],
+)
+async def test_an_ended_wait_that_is_damaged_is_never_deleted_and_keeps_no_other(
+    store: Store, database: Path, column: str, value: Any
+) -> None:
+    damaged, other = await ended(store, sinks=()), await ended(store, sinks=())
+    damage(database, damaged, **{column: value})
+    assert await store.prune(START + 61, 10) == 1
+    assert await store.prune(START + 61, 10) == 0
+    with pytest.raises(NotFound):
+        await store.get(other.id)
 
 
 @pytest.mark.parametrize("sink", ["no json", "[]", "{}", b"\xff", "null", 5])

@@ -82,7 +82,8 @@ async def delete_ended(transaction: Transaction, commands: Sequence[DeleteEnded]
 
 
 def _delete(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Deletes the waits of `_SETTLED`; returns their number."""
+    """Deletes the waits of `_SETTLED`, but no damaged rows; returns their number."""
+    rows = [row for row in rows if _is_readable(*row)]
     if rows:
         connection = transaction.connection
         ids = text_list(row[0] for row in rows)
@@ -94,6 +95,16 @@ def _delete(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
             transaction.changes.change(Kept.ENDED_WAITS, namespace, principal or "", -1)
             transaction.changes.change(Kept.ENDED_BYTES, namespace, principal or "", -(size or 0))
     return len(rows)
+
+
+def _is_readable(wait_id: Any, finished_seq: Any, namespace: Any, principal: Any, size: Any) -> bool:
+    return (
+        isinstance(wait_id, str)
+        and isinstance(finished_seq, int)
+        and isinstance(namespace, str)
+        and isinstance(principal, str | None)
+        and isinstance(size, int | None)
+    )
 
 
 class LongestEnded(NamedTuple):
