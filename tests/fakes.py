@@ -192,7 +192,13 @@ def done_at(poke: int) -> Script:
 
 
 def waiting(
-    name: str, now: float, *, interval: float = 10.0, timeout: float = 3600.0, **params: Any
+    name: str,
+    now: float,
+    *,
+    interval: float = 10.0,
+    timeout: float = 3600.0,
+    namespace: str = "default",
+    **params: Any,
 ) -> StoredWait:
     """A stored wait of kind `scripted`, accepted at `now`."""
     spec_names = {"exponential_backoff", "max_wait", "silent_fail"}
@@ -205,7 +211,7 @@ def waiting(
     )
     return StoredWait(
         id=WaitId(name),
-        namespace="default",
+        namespace=namespace,
         spec=spec,
         state=WaitState.WAITING,
         created_at=now,

@@ -10,7 +10,15 @@ from fakes import RecordingSink
 from virtual_time import VirtualClock
 
 from waitd.core.errors import StoreUnavailable
-from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState, Receipt
+from waitd.core.fair_shares import Weight, no_weight
+from waitd.core.waits.delivery import (
+    RETRY_DELAYS,
+    AfterAttempt,
+    DeliveryId,
+    DeliveryState,
+    OutboxKey,
+    Receipt,
+)
 from waitd.core.waits.wait import WaitId
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
@@ -30,17 +38,20 @@ class MemoryOutbox:
     #: How often `due_items` was called.
     reads: int = 0
 
-    def queue(self, name: str, destination: str, at: float) -> None:
+    def queue(self, name: str, destination: str, at: float, namespace: str = "") -> str:
+        """Queues an item; returns its key."""
+        key = str(OutboxKey(destination, namespace))
         item = OutboxItem(
             DeliveryId(name),
             WaitId("w-" + name),
-            "default",
+            namespace,
             {"kind": "recording", "to": destination},
             b"{}",
             0,
             at,
         )
-        self.due[item.id] = (at, destination, item)
+        self.due[item.id] = (at, key, item)
+        return key
 
     async def due_destinations(self, now: float) -> Sequence[str]:
         return sorted({destination for at, destination, _ in self.due.values() if at <= now})
@@ -77,7 +88,13 @@ class MemoryOutbox:
 class DelivererHarness:
     """A deliverer to the sink `recording`, whose receipts are `answer(item)`."""
 
-    def __init__(self, answer: Answer | None = None, *, retry_delays: Sequence[float] = RETRY_DELAYS) -> None:
+    def __init__(
+        self,
+        answer: Answer | None = None,
+        *,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
+        weight: Weight = no_weight,
+    ) -> None:
         self.clock = VirtualClock()
         self.outbox = MemoryOutbox()
         self.sink = RecordingSink(answer)
@@ -90,13 +107,13 @@ class DelivererHarness:
             retry_delays=retry_delays,
             attempt_timeout=15,
             per_destination=4,
+            weight=weight,
             jitter=lambda: 0.5,
         )
 
-    def queue(self, name: str, destination: str = "here") -> None:
+    def queue(self, name: str, destination: str = "here", namespace: str = "") -> None:
         """Queues an event that is due now, and wakes the deliverer."""
-        self.outbox.queue(name, destination, self.clock.now())
-        self.deliverer.wake([destination])
+        self.deliverer.wake([self.outbox.queue(name, destination, self.clock.now(), namespace)])
 
     def state(self, name: str) -> DeliveryState:
         return self.outbox.settled[DeliveryId(name)].state
@@ -104,8 +121,11 @@ class DelivererHarness:
 
 @asynccontextmanager
 async def running_deliverer(
-    answer: Answer | None = None, *, retry_delays: Sequence[float] = RETRY_DELAYS
+    answer: Answer | None = None,
+    *,
+    retry_delays: Sequence[float] = RETRY_DELAYS,
+    weight: Weight = no_weight,
 ) -> AsyncIterator[DelivererHarness]:
-    harness = DelivererHarness(answer, retry_delays=retry_delays)
+    harness = DelivererHarness(answer, retry_delays=retry_delays, weight=weight)
     async with running(harness.deliverer.run):
         yield harness

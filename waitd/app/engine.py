@@ -14,7 +14,7 @@ from waitd.app.adapters import Adapters
 from waitd.app.limits import build_kept_limits
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
-from waitd.core.waits.delivery import DeliveryState
+from waitd.core.waits.delivery import DeliveryState, OutboxKey
 from waitd.core.waits.retention import RetentionHorizon
 from waitd.engine.clock import SteadyClock
 from waitd.engine.deliverer import Deliverer
@@ -30,6 +30,7 @@ from waitd.metrics import Instruments
 from waitd.ports import Probe, Sink, StoredOutcome, StoredWait, StoreListener
 from waitd.probes.signal import SignalProbe
 from waitd.settings import Settings
+from waitd.settings.types import entry_of
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import CostRules, Database, Store
 
@@ -55,12 +56,16 @@ class Engine(StoreListener):
         self, settings: Settings, database: Database, adapters: Adapters, instruments: Instruments
     ) -> None:
         cost = settings.cost
+
+        def weight(namespace: str) -> float:
+            return entry_of(settings.namespaces, namespace).weight
+
         self.clock = SteadyClock()
         self.instruments = instruments
         self.kept_limits = build_kept_limits(settings)
         self.store = Store(
             database,
-            destination_of=lambda _, sink: destination_of(adapters.sinks, sink),
+            destination_of=partial(outbox_key, adapters.sinks),
             live_progress=lambda wait_id: self.poker.live_progress(wait_id),  # noqa: PLW0108 - the poker is built below
             measure=self._measure,
             now=self.clock.now,
@@ -98,6 +103,7 @@ class Engine(StoreListener):
             capacity=settings.capacity,
             poke_concurrency=settings.poke_concurrency,
             per_host_concurrency=settings.per_host_concurrency,
+            weight=weight,
             submitter=self.submitter,
             troubles=self.troubles,
         )
@@ -109,6 +115,7 @@ class Engine(StoreListener):
             retry_delays=settings.delivery_retry_delays,
             attempt_timeout=settings.delivery_timeout,
             per_destination=settings.per_destination_concurrency,
+            weight=weight,
             troubles=self.troubles,
         )
         self.signals = SignalDispatcher(
@@ -291,10 +298,13 @@ class Engine(StoreListener):
             log.warning("progress_not_stored", error=str(error))
 
 
-def destination_of(sinks: Mapping[str, Sink], params: Mapping[str, Any]) -> str:
-    """The destination of a sink's parameters with `kind`. Raises InvalidInput."""
+def outbox_key(sinks: Mapping[str, Sink], namespace: str, params: Mapping[str, Any]) -> str:
+    """The key of a namespace's deliveries to a sink, by its parameters with `kind`.
+
+    Raises InvalidInput.
+    """
     rest = dict(params)
     kind = rest.pop("kind")
     if kind not in sinks:
         raise InvalidInput.at("/kind", f"there is no sink {kind}")
-    return str(sinks[kind].parse(rest).destination)
+    return str(OutboxKey(str(sinks[kind].parse(rest).destination), namespace))

@@ -1,13 +1,13 @@
 """Delivers what is due in the outbox and stores the result of each attempt.
 
 Each destination has its own queue with a bounded number of deliveries in flight, so that a slow
-destination delays no other. A delivery stays in flight until its result is on disk: one
+destination delays no other. Namespaces that deliver to the same destination share it by their
+weights. A delivery stays in flight until its result is on disk: one
 process never sends a delivery twice at a time.
 """
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
@@ -16,6 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
+from waitd.core.fair_shares import FairBacklog, FairShares, Weight, no_weight
 from waitd.core.local_trouble import local_trouble
 from waitd.core.recovery import Pace, Paces
 from waitd.core.waits.delivery import (
@@ -26,6 +27,7 @@ from waitd.core.waits.delivery import (
     DeliveryPostponed,
     DeliveryRejected,
     DeliveryState,
+    OutboxKey,
     Receipt,
     after_attempt,
     local_receipt,
@@ -41,8 +43,9 @@ log = structlog.get_logger(__name__)
 MAX_QUEUES = 256
 #: How long a destination keeps its queue while others wait for one, in seconds.
 TURN = 5.0
-#: How many due deliveries of a destination are read at a time.
-READ_AHEAD = 256
+#: How many due deliveries of a namespace to a destination are read at a time; fewer, but at least
+#: the second number, while those of others wait there.
+READ_AHEAD, MIN_READ_AHEAD = 256, 64
 #: The longest time between two checks of the outbox, in seconds.
 CHECK_SECONDS = 30.0
 #: How many deliveries a second a destination gets at least, once it answers again after a fault.
@@ -61,17 +64,17 @@ class DestinationQueue:
         in_flight: deliveries that are waiting, being sent, or being stored.
         sending: how many are being sent or stored.
         changed: set when the queue's task has something to do.
-        more: whether the outbox may have more due deliveries.
+        more: the namespaces of which the outbox may have more due deliveries.
     """
 
-    def __init__(self, destination: str, turn_ends: float) -> None:
+    def __init__(self, destination: str, more: set[str], turn_ends: float, shares: FairShares) -> None:
         self.destination = destination
         self.turn_ends = turn_ends
-        self.waiting: deque[OutboxItem] = deque()
+        self.waiting: FairBacklog[OutboxItem] = FairBacklog(shares)
         self.in_flight: set[DeliveryId] = set()
         self.sending = 0
         self.changed = asyncio.Event()
-        self.more = True
+        self.more = more
 
 
 class Deliverer(StoreListener):
@@ -87,6 +90,7 @@ class Deliverer(StoreListener):
         retry_delays: Sequence[float],
         attempt_timeout: float,
         per_destination: int,
+        weight: Weight = no_weight,
         jitter: Callable[[], float] = random.random,
         troubles: TroubleLog | None = None,
     ) -> None:
@@ -100,8 +104,10 @@ class Deliverer(StoreListener):
         self._jitter = jitter
         self._troubles = troubles or TroubleLog(clock, instruments)
         self._queues: dict[str, DestinationQueue] = {}
-        #: Destinations that wait for a queue, in their order.
-        self._without_queue: dict[str, None] = {}
+        self._weight = weight
+        #: Destinations that wait for a queue, with the namespaces that deliver there.
+        self._without_queue: dict[str, set[str]] = {}
+        self._turns: FairBacklog[str] = FairBacklog(FairShares(weight))
         self._next_check = -inf
         self._wakeup = asyncio.Event()
         #: After a fault, a destination is sent no more than before at first.
@@ -118,17 +124,24 @@ class Deliverer(StoreListener):
         self.wake(destinations)
 
     def wake(self, destinations: Iterable[str]) -> None:
-        """Delivers to these destinations now, or after the first retry delay."""
+        """Delivers under these keys of the outbox now, or after the first retry delay."""
         if self._retry_delays[0]:
             self._check_by(self._clock.monotonic() + self._retry_delays[0])
-        for destination in destinations:
+        for destination, namespace in map(OutboxKey.parse, destinations):
             queue = self._queues.get(destination)
             if queue is None:
-                self._without_queue[destination] = None
-                self._wakeup.set()
+                self._queue_up(destination, namespace)
             else:
-                queue.more = True
+                queue.more.add(namespace)
                 queue.changed.set()
+
+    def _queue_up(self, destination: str, namespace: str) -> None:
+        """Makes a destination wait for a queue, in which a namespace delivers to it."""
+        namespaces = self._without_queue.setdefault(destination, set())
+        if namespace not in namespaces:
+            namespaces.add(namespace)
+            self._turns.append(namespace, destination)
+        self._wakeup.set()
 
     def check_soon(self) -> None:
         """Checks the outbox now, because the wall clock has stepped."""
@@ -165,10 +178,14 @@ class Deliverer(StoreListener):
         self._next_check = self._clock.monotonic() + pause
 
     def _open_queues(self, tasks: TaskGroup) -> None:
-        while self._without_queue and len(self._queues) < MAX_QUEUES and not self._draining:
-            destination = next(iter(self._without_queue))
-            del self._without_queue[destination]
-            queue = self._queues[destination] = DestinationQueue(destination, self._clock.monotonic() + TURN)
+        while self._turns and len(self._queues) < MAX_QUEUES and not self._draining:
+            destination = self._turns.pop()
+            namespaces = self._without_queue.pop(destination, None)
+            if namespaces is None:  # another namespace's turn has opened its queue
+                continue
+            turn_ends = self._clock.monotonic() + TURN
+            queue = DestinationQueue(destination, namespaces, turn_ends, FairShares(self._weight))
+            self._queues[destination] = queue
             tasks.start_soon(self._serve, destination, queue, name=f"deliver to {destination}")
 
     async def _serve(self, destination: str, queue: DestinationQueue) -> None:
@@ -181,8 +198,8 @@ class Deliverer(StoreListener):
             self._paces.get(destination).on_drained(self._clock.monotonic())
         finally:
             del self._queues[destination]
-            if queue.more:  # it gave way, or `wake` was called meanwhile
-                self._without_queue[destination] = None
+            for namespace in queue.more:  # it gave way, or `wake` was called meanwhile
+                self._queue_up(destination, namespace)
             self._wakeup.set()
 
     def _start_attempts(self, tasks: TaskGroup, pace: Pace, queue: DestinationQueue) -> float:
@@ -193,38 +210,43 @@ class Deliverer(StoreListener):
                 return resume
             pace.on_start(now)
             queue.sending += 1
-            tasks.start_soon(self._attempt, queue, pace, queue.waiting.popleft())
+            tasks.start_soon(self._attempt, queue, pace, queue.waiting.pop())
         return inf
 
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
-        """Reads what is due if nothing is waiting; gives way if its turn is over.
+        """Reads what is due of namespaces that have nothing waiting; gives way if its turn is over.
+
+        Where others wait, a namespace must not run out: it would lose its turns.
 
         Returns False when nothing is left to deliver and nothing is in flight.
         """
         if self._is_turn_over(queue):
-            queue.more = True
-            queue.in_flight.difference_update(item.id for item in queue.waiting)
-            queue.waiting.clear()
+            for namespace, item in queue.waiting.clear():
+                queue.more.add(namespace)
+                queue.in_flight.discard(item.id)
             return bool(queue.in_flight)
-        if queue.waiting:
-            return True
-        if not queue.more:
-            return bool(queue.in_flight)
-        queue.more = False
+        enough = self._per_destination if len(queue.waiting.flows | queue.more) > 1 else 1
+        for namespace in [name for name in queue.more if queue.waiting.count(name) < enough]:
+            await self._read_ahead(destination, namespace, queue)
+        return bool(queue.in_flight) or bool(queue.more)
+
+    async def _read_ahead(self, destination: str, namespace: str, queue: DestinationQueue) -> None:
+        queue.more.discard(namespace)
+        limit = MIN_READ_AHEAD if queue.waiting else READ_AHEAD
+        key = str(OutboxKey(destination, namespace))
         try:
-            due = await self._store.due_items(
-                destination, self._clock.now(), READ_AHEAD, frozenset(queue.in_flight)
-            )
+            due = await self._store.due_items(key, self._clock.now(), limit, frozenset(queue.in_flight))
         except StoreUnavailable as error:
             log.warning("outbox_not_readable", destination=destination, error=str(error))
             self._check_by(self._clock.monotonic() + RETRY_PAUSE)
             due = []
-        queue.more |= len(due) == READ_AHEAD
-        queue.waiting.extend(due)
+        if len(due) == limit:
+            queue.more.add(namespace)
+        for item in due:
+            queue.waiting.append(namespace, item)
         queue.in_flight.update(item.id for item in due)
         if queue.waiting:
             queue.changed.set()
-        return bool(queue.in_flight) or queue.more
 
     def _is_turn_over(self, queue: DestinationQueue) -> bool:
         """Whether it gives way to others: many that hang must not keep out one that works."""

@@ -16,11 +16,12 @@ log = structlog.get_logger(__name__)
 
 
 class ProbeKind:
-    """A probe with its metrics, looked up once."""
+    """A probe for the waits of one namespace, with its metrics, looked up once."""
 
-    def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
+    def __init__(self, name: str, probe: Probe, instruments: Instruments, namespace: str) -> None:
         self.name = name
         self.probe = probe
+        self.namespace = namespace
         self.verdicts = {
             verdict: instruments.pokes.labels(name, word) for verdict, word in VERDICT_NAMES.items()
         }

@@ -24,7 +24,8 @@ class HeldWaitFactory:
     def __init__(
         self, probes: Mapping[str, Probe], instruments: Instruments, submitter: Submitter | None
     ) -> None:
-        self._kinds = {name: ProbeKind(name, probe, instruments) for name, probe in probes.items()}
+        self._probes = probes
+        self._kinds: dict[tuple[str, str], ProbeKind] = {}
         self._instruments = instruments
         self._submitter = submitter
         self.pacing = lru_cache(MAX_PACINGS)(Pacing)
@@ -42,10 +43,10 @@ class HeldWaitFactory:
                 pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
-            kind, target = self._unknown(spec.kind, str(error))
+            kind, target = self._unknown(wait, str(error))
         except Exception as error:  # a defect met in one wait is no other's
             log.exception("wait_not_understood", wait_id=wait.id, kind=spec.kind)
-            kind, target = self._unknown(spec.kind, f"{type(error).__name__}, see the daemon's log")
+            kind, target = self._unknown(wait, f"{type(error).__name__}, see the daemon's log")
         return HeldWait(
             wait.id,
             kind,
@@ -57,16 +58,23 @@ class HeldWaitFactory:
             wait.progress,
         )
 
-    def _unknown(self, kind: str, why: str) -> tuple[ProbeKind, Target]:
+    def _unknown(self, wait: StoredWait, why: str) -> tuple[ProbeKind, Target]:
         probe = UnknownTarget(f"This waitd does not understand the wait: {why}")
-        return ProbeKind(kind, probe, self._instruments), probe
+        return ProbeKind(wait.spec.kind, probe, self._instruments, wait.namespace), probe
+
+    def _kind(self, name: str, namespace: str) -> ProbeKind:
+        kind = self._kinds.get((name, namespace))
+        if kind is None:
+            probe = self._probes.get(name)
+            if probe is None:
+                raise InvalidInput.at("/kind", f"this waitd has no kind {name}")
+            kind = self._kinds[name, namespace] = ProbeKind(name, probe, self._instruments, namespace)
+        return kind
 
     def _target(self, wait: StoredWait) -> tuple[ProbeKind, Target]:
         """Raises InvalidInput when this daemon cannot poke the wait."""
         spec = wait.spec
-        kind = self._kinds.get(spec.kind)
-        if kind is None:
-            raise InvalidInput.at("/kind", f"this waitd has no kind {spec.kind}")
+        kind = self._kind(spec.kind, wait.namespace)
         if spec.submit is None:
             return kind, wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
         if self._submitter is None:

@@ -2,7 +2,8 @@
 
 An origin starts with one poke at a time, and its limit doubles with each answer. Three timeouts in
 a row bring the limit down to one. Origins that have not answered, new ones and those brought down,
-share half of `poke_concurrency`, however many they are.
+share half of `poke_concurrency`, however many they are. The namespaces whose waits are queued at an
+origin share its pokes by their weights.
 """
 
 from collections import defaultdict, deque
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import frexp, inf
 
+from waitd.core.fair_shares import FairShares, Weight, no_weight
 from waitd.core.recovery import Pace
 from waitd.engine.held_wait import HeldWait
 
@@ -24,22 +26,30 @@ SAMPLED_GROUPS = 100
 REMEMBERED = 10_000
 
 
-class FairQueue:
-    """The waits queued at one origin, grouped by coalescing key: the most overdue group is next.
+#: The queued groups of one namespace with intervals of one magnitude, by their keys.
+_Flow = tuple[str, int]
 
-    How overdue a wait is, is measured by its own `poke_interval`: when more is due than can be
-    poked, every wait is late by the same share of its interval. Groups whose intervals are of the
-    same magnitude (powers of two) are in one queue in the order of their arrival, and only the
-    heads of the queues are compared.
+
+class FairQueue:
+    """The waits queued at one origin, grouped by coalescing key.
+
+    Namespaces get their shares of the pokes. Of a namespace, the most overdue group is next. How
+    overdue a wait is, is measured by its own `poke_interval`: when more is due than can be poked,
+    every wait is late by the same share of its interval. Groups whose intervals are of the same
+    magnitude (powers of two) are in one queue in the order of their arrival, and only the heads of
+    the queues are compared.
     """
 
-    __slots__ = ("_by_magnitude", "groups")
+    __slots__ = ("_queues", "_shares", "_weight", "groups")
 
-    def __init__(self) -> None:
+    def __init__(self, weight: Weight = no_weight) -> None:
+        """`weight`: that of a namespace."""
         #: The queued waits by coalescing key; a list only where there are several. Read-only for
         #: others.
         self.groups: dict[str, HeldWait | list[HeldWait]] = {}
-        self._by_magnitude: defaultdict[int, deque[str]] = defaultdict(deque)
+        self._queues: defaultdict[_Flow, deque[str]] = defaultdict(deque)
+        self._weight = weight
+        self._shares: FairShares | None = None
 
     def append(self, held: HeldWait) -> None:
         """Queues a wait, in the group of its coalescing key."""
@@ -52,20 +62,30 @@ class FairQueue:
                 group.append(held)
             return
         self.groups[key] = held
-        self._by_magnitude[frexp(held.pacing.poke_interval)[1]].append(key)
+        self._queues[held.kind.namespace, frexp(held.pacing.poke_interval)[1]].append(key)
 
     def pop(self, now: float) -> list[HeldWait]:
         """Removes and returns the next group; there must be one. `now` is monotonic seconds."""
-        if len(self._by_magnitude) == 1:
-            [magnitude] = self._by_magnitude
+        if len(self._queues) == 1:
+            [flow] = self._queues
         else:
-            magnitude = max(self._by_magnitude, key=lambda magnitude: self._overdue(magnitude, now))
-        queue = self._by_magnitude[magnitude]
+            flow = self._next_flow(now)
+        queue = self._queues[flow]
         key = queue.popleft()
         if not queue:
-            del self._by_magnitude[magnitude]
+            del self._queues[flow]
         group = self.groups.pop(key)
         return [group] if isinstance(group, HeldWait) else group
+
+    def _next_flow(self, now: float) -> _Flow:
+        flows = list(self._queues)
+        namespaces = dict.fromkeys(namespace for namespace, _ in flows)
+        if len(namespaces) > 1:
+            shares = self._shares = self._shares or FairShares(self._weight)
+            namespace = shares.next(namespaces)
+            shares.charge(namespace)
+            flows = [flow for flow in flows if flow[0] == namespace]
+        return max(flows, key=lambda flow: self._overdue(flow, now))
 
     def rate(self) -> float:
         """How many pokes a second the queued waits amount to, by their intervals."""
@@ -75,8 +95,8 @@ class FairQueue:
         ]
         return sum(rates) * len(self.groups) / len(rates) if rates else 0.0
 
-    def _overdue(self, magnitude: int, now: float) -> float:
-        group = self.groups[self._by_magnitude[magnitude][0]]
+    def _overdue(self, flow: _Flow, now: float) -> float:
+        group = self.groups[self._queues[flow][0]]
         first = group if isinstance(group, HeldWait) else group[0]
         return (now - first.due) / first.pacing.poke_interval
 
@@ -116,8 +136,10 @@ class Origins:
         limited: how many origins are held down.
     """
 
-    def __init__(self, *, poke_concurrency: int, per_origin: int) -> None:
+    def __init__(self, *, poke_concurrency: int, per_origin: int, weight: Weight = no_weight) -> None:
+        """`weight`: that of a namespace among those that share an origin."""
         self._per_origin = per_origin
+        self._weight = weight
         self._max_unproven = max(1, poke_concurrency // 2)
         self._unproven_running = 0
         self._origins: dict[str, OriginQueue] = {}
@@ -133,7 +155,8 @@ class Origins:
 
     def get(self, name: str) -> OriginQueue:
         """The origin of that name, or a new one that is not remembered yet."""
-        return self._origins.get(name) or OriginQueue(name, min(INITIAL_LIMIT, self._per_origin))
+        limit = min(INITIAL_LIMIT, self._per_origin)
+        return self._origins.get(name) or OriginQueue(name, limit, queue=FairQueue(self._weight))
 
     def full(self, origin: OriginQueue) -> str | None:
         """Why no poke may start at an origin, as in `WaitingOn.held_up_by`; None if one may."""

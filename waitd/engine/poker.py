@@ -15,6 +15,7 @@ from math import inf
 
 import anyio
 
+from waitd.core.fair_shares import Weight, no_weight
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, next_poke_after_restart
 from waitd.core.waits.wait import Progress
 from waitd.engine.calendar import Calendar
@@ -61,6 +62,7 @@ class Poker(StoreListener):
         capacity: int,
         poke_concurrency: int,
         per_host_concurrency: int,
+        weight: Weight = no_weight,
         jitter: Callable[[], float] = random.random,
         submitter: Submitter | None = None,
         troubles: TroubleLog | None = None,
@@ -72,7 +74,9 @@ class Poker(StoreListener):
         self._concurrency = poke_concurrency
         self._held: dict[str, HeldWait] = {}
         self._calendar = Calendar()
-        self._origins = Origins(poke_concurrency=poke_concurrency, per_origin=per_host_concurrency)
+        self._origins = Origins(
+            poke_concurrency=poke_concurrency, per_origin=per_host_concurrency, weight=weight
+        )
         self._attempts = PokeAttempts(clock, self._origins, start_queued=self.start_queued)
         self._in_progress = self._attempts.in_progress
         self._wakeup = asyncio.Event()

@@ -93,7 +93,7 @@ class Submitter(Probe):
         self._jobs = jobs
         self._clock = clock
         self._instruments = instruments
-        self._kinds: dict[str, ProbeKind] = {}
+        self._kinds: dict[ProbeKind, ProbeKind] = {}
         self._calls: dict[str, asyncio.Future[Verdict]] = {}
         self._tasks: TaskGroup | None = None
         self._wake = wake
@@ -114,9 +114,9 @@ class Submitter(Probe):
         submission = wait.submission or PENDING_SUBMISSION
         if submission.state is SubmitState.SUBMITTED and submission.handle is not None:
             return kind, _target(kind, plan, wait.spec.params, submission.handle, wait)
-        if kind.name not in self._kinds:
-            self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
-        return self._kinds[kind.name], Unsubmitted(wait, kind, plan)
+        if kind not in self._kinds:
+            self._kinds[kind] = ProbeKind(kind.name, self, self._instruments, kind.namespace)
+        return self._kinds[kind], Unsubmitted(wait, kind, plan)
 
     async def wait_for_call(self, wait_id: WaitId) -> None:
         """Waits until no call for this wait is in progress."""

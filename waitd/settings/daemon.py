@@ -12,7 +12,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from waitd.core.auth.namespaces import OTHER_NAMESPACES
 from waitd.core.waits.delivery import RETRY_DELAYS
 from waitd.settings.cost import CostSettings
 from waitd.settings.limits import LimitSettings
@@ -31,6 +30,7 @@ from waitd.settings.types import (
     RoleName,
     TlsKey,
     as_tuple,
+    entry_of,
 )
 
 #: Renamed settings: the old name and the new one.
@@ -298,8 +298,7 @@ class Settings(BaseSettings):
 
     def limits_of(self, namespace: str) -> LimitSettings:
         """The limits of a namespace: its own, those of `*`, and the general ones."""
-        entry = self.namespaces.get(namespace) or self.namespaces.get(OTHER_NAMESPACES)
-        return self.limits if entry is None else self.limits.overridden(entry.limits)
+        return self.limits.overridden(entry_of(self.namespaces, namespace).limits)
 
     @property
     def authenticates(self) -> bool:

@@ -36,7 +36,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 class NamespaceSettings(BaseModel):
     """What the waits of one namespace may use: patterns with `*`. A missing list allows nothing.
 
-    An entry with nothing but `limits` says nothing about what they may use.
+    An entry with nothing but `weight` and `limits` says nothing about what they may use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +44,12 @@ class NamespaceSettings(BaseModel):
     conn_ids: Names = Field((), description="Connections of waits and sinks.")
     sink_hosts: Names = Field((), description="Hosts that a sink names itself.")
     dag_ids: Names = Field((), description="DAGs to which a sink delivers.")
+    weight: float = Field(
+        1.0,
+        ge=0.01,
+        le=100.0,
+        description="Its share of what several namespaces want at the same time: one with 2 gets twice as much as one with 1.",
+    )
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="Limits that differ from the general ones."
     )
@@ -51,7 +57,7 @@ class NamespaceSettings(BaseModel):
     @property
     def has_rules(self) -> bool:
         """Whether the entry says what the waits may use."""
-        return self.model_fields_set != {"limits"}
+        return not self.model_fields_set or bool(self.model_fields_set - {"weight", "limits"})
 
 
 def _check_bind(value: str) -> str:
@@ -106,3 +112,8 @@ Issuer = Annotated[str | None, AfterValidator(_check_issuer)]
 #: Declared after `oidc_issuer`, with which it is compared.
 Audience = Annotated[Names, NoDecode, BeforeValidator(_split_names), AfterValidator(_check_audience)]
 NamespaceTable = dict[Annotated[str, AfterValidator(_check_namespace_name)], NamespaceSettings]
+
+
+def entry_of(table: NamespaceTable, namespace: str) -> NamespaceSettings:
+    """The entry of a namespace, else that of `*`, else an empty one."""
+    return table.get(namespace) or table.get(OTHER_NAMESPACES) or NamespaceSettings()

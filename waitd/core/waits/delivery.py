@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType, assert_never
+from typing import NamedTuple, NewType, assert_never
 
 from waitd.core.waits.verdict import Unreachable
 
@@ -21,6 +21,25 @@ RETRY_JITTER = 0.2
 LOCAL_RETRY = 5.0
 #: The longest `Retry-After` of a sink that is honoured, in seconds.
 MAX_SINK_RETRY_AFTER = 36000.0
+
+
+class OutboxKey(NamedTuple):
+    """Under which the outbox keeps the deliveries of one namespace to one destination, as text.
+
+    Deliveries that an older waitd stored have no namespace in it.
+    """
+
+    destination: str
+    namespace: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "OutboxKey":
+        """The key whose text it is."""
+        destination, separator, namespace = text.rpartition("\n")
+        return cls(destination, namespace) if separator else cls(text)
+
+    def __str__(self) -> str:
+        return f"{self.destination}\n{self.namespace}" if self.namespace else self.destination
 
 
 class DeliveryState(StrEnum):

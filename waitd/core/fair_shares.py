@@ -1,0 +1,101 @@
+"""Divides what is scarce between flows, such as namespaces, in proportion to their weights.
+
+That is start-time fair queueing: Goyal, Vin and Cheng, "Start-time Fair Queueing: A Scheduling
+Algorithm for Integrated Services Packet Switching Networks", SIGCOMM 1996. While two flows both
+have demand, what they get differs from their shares by one item of each at most.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, KeysView
+from typing import Generic, TypeVar
+
+#: How many flows are remembered before those are dropped that have nothing to make up for.
+REMEMBERED = 64
+
+#: The weight of a flow: one with twice the weight gets twice as much.
+Weight = Callable[[str], float]
+Item = TypeVar("Item")
+
+
+def no_weight(flow: str) -> float:  # noqa: ARG001 - a `Weight`
+    """Weighs all flows alike."""
+    return 1.0
+
+
+class FairShares:
+    """Decides whose turn it is.
+
+    The virtual time is the start of the item served last. A flow's next item starts where its last
+    one ended, or now if the flow had no demand then: a pause saves nothing up.
+    """
+
+    __slots__ = ("_next_start", "_now", "_weight")
+
+    def __init__(self, weight: Weight = no_weight) -> None:
+        self._weight = weight
+        self._now = 0.0
+        self._next_start: dict[str, float] = {}
+
+    def next(self, flows: Iterable[str]) -> str:
+        """Returns which of the flows with demand is next; the first of those that are equal."""
+        now, get = self._now, self._next_start.get
+        return min(flows, key=lambda flow: max(now, get(flow, now)))
+
+    def charge(self, flow: str, cost: float = 1.0) -> None:
+        """Counts an item that the flow gets."""
+        self._now = max(self._now, self._next_start.get(flow, 0.0))
+        self._next_start[flow] = self._now + cost / self._weight(flow)
+        if len(self._next_start) > REMEMBERED:
+            self._next_start = {name: start for name, start in self._next_start.items() if start > self._now}
+
+
+class FairBacklog(Generic[Item]):
+    """Queued items of many flows. Within a flow, the first is served first."""
+
+    __slots__ = ("_queues", "_shares")
+
+    def __init__(self, shares: FairShares) -> None:
+        self._shares = shares
+        self._queues: dict[str, deque[Item]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    @property
+    def flows(self) -> KeysView[str]:
+        """The flows that have items queued."""
+        return self._queues.keys()
+
+    def count(self, flow: str) -> int:
+        """How many items of a flow are queued."""
+        return len(self._queues.get(flow, ()))
+
+    def append(self, flow: str, item: Item) -> None:
+        """Queues an item."""
+        queue = self._queues.get(flow)
+        if queue is None:
+            queue = self._queues[flow] = deque()
+        queue.append(item)
+
+    def clear(self) -> list[tuple[str, Item]]:
+        """Removes and returns everything, each item with its flow."""
+        items = [(flow, item) for flow, queue in self._queues.items() for item in queue]
+        self._queues.clear()
+        return items
+
+    def peek(self) -> tuple[str, Item]:
+        """Returns the next item and its flow; there must be one."""
+        queues = self._queues
+        flow = next(iter(queues)) if len(queues) == 1 else self._shares.next(queues)
+        return flow, queues[flow][0]
+
+    def pop(self, cost: float = 1.0) -> Item:
+        """Removes and returns the next item, as one that costs so much; there must be one."""
+        flow, item = self.peek()
+        queue = self._queues[flow]
+        if len(self._queues) > 1:
+            self._shares.charge(flow, cost)
+        queue.popleft()
+        if not queue:
+            del self._queues[flow]
+        return item
