@@ -80,6 +80,10 @@ class Daemon:
                 self._serving.set()
             self._changed.set()
 
+    def has_logged(self, name: str) -> bool:
+        """Whether there is a log line of this event."""
+        return any(event.get("event") == name for event in self.log)
+
     async def logged(self, name: str, seconds: float = 30) -> dict[str, Any]:
         """Waits for a log line of this event, and returns the first."""
         async with asyncio.timeout(seconds):

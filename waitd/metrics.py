@@ -174,6 +174,22 @@ class Instruments:
             "1 if the database's files were deleted or exchanged under the daemon, else 0.",
             registry=r,
         )
+        self.disk_bytes = Gauge(
+            "waitd_disk_bytes",
+            "The disk of the database: its size, what is free, what is free inside the database's file.",
+            ["part"],
+            registry=r,
+        )
+        self.disk_low = Gauge(
+            "waitd_disk_low",
+            "1 while the disk of the database has less free than disk_warning, else 0.",
+            registry=r,
+        )
+        self.disk_full = Gauge(
+            "waitd_disk_full",
+            "1 while submits are refused because the disk of the database is nearly full, else 0.",
+            registry=r,
+        )
         self.unreadable_waits = Gauge(
             "waitd_unreadable_waits", "Waits in the store that cannot be read and are set aside.", registry=r
         )

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -58,7 +59,10 @@ async def submit_until_refused(
 
 async def test_a_full_disk_is_own_trouble_and_what_was_accepted_is_delivered(small_disk: Path) -> None:
     filler = small_disk / "filler"
-    async with jobs_and_receiver() as (jobs, receiver, client), daemon(small_disk) as waitd:
+    async with (
+        jobs_and_receiver() as (jobs, receiver, client),
+        daemon(small_disk, WAITD_DISK_RESERVE="0") as waitd,
+    ):
         first = await submit(client, waitd, job_wait(jobs, receiver, "first", 3))
         filler.write_bytes(b"")
         with filler.open("ab") as file:
@@ -84,6 +88,57 @@ async def test_a_full_disk_is_own_trouble_and_what_was_accepted_is_delivered(sma
         assert (await get_wait(client, waitd, first))["state"] == "success"
         assert await waitd.kill(signal.SIGTERM) == 0
         assert not [line for line in waitd.log if "exception" in line]
+
+
+async def test_submits_are_refused_before_the_disk_is_full_and_all_that_was_accepted_ends(
+    tmp_path: Path,
+) -> None:
+    mebibytes = 48
+    with mounted_small_disk(tmp_path / "disk", mebibytes) as disk:
+        filler = disk / "filler"
+        filler.write_bytes(bytes(30 * 2**20))
+        async with jobs_and_receiver() as (jobs, receiver, client), daemon(disk) as waitd:
+
+            async def post(path: str, body: object = None) -> int:
+                async with client.post(f"{waitd.url}{path}", json=body) as answer:
+                    assert answer.status < 500 or answer.status == 507, await answer.text()
+                    return answer.status
+
+            async def disk_state() -> str:
+                async with client.get(f"{waitd.url}/readyz") as answer:
+                    assert answer.status == 200, await answer.text()
+                    return str((await answer.json())["status"])
+
+            delivered = await submit(client, waitd, job_wait(jobs, receiver, "delivered", 0))
+            await until(lambda: delivered in receiver.digests)
+            accepted: list[str] = []
+            fill = {f"x-fill-{number}": "x" * 4000 for number in range(10)}
+            large = job_wait(jobs, receiver, "job", 0) | {"poke_interval": 3600}
+            large["params"] |= {"endpoint": f"{jobs.url}/jobs/job?for=3600", "headers": fill}
+            while True:
+                async with client.post(f"{waitd.url}/v1/waits", json=large) as answer:
+                    if answer.status == 507:  # what may still be on its way to the disk counts
+                        break
+                    assert answer.status == 201, await answer.text()
+                    accepted.append((await answer.json())["id"])
+                assert len(accepted) < 2000
+            reserve = mebibytes * 2**20 // 10
+            assert shutil.disk_usage(disk).free >= reserve
+            assert len(accepted) > 20
+            with filler.open("ab") as file:  # another program takes what is left, and more
+                file.write(bytes(shutil.disk_usage(disk).free - reserve * 4 // 5))
+            await waitd.logged("disk_nearly_full")
+            assert await post("/v1/waits", large) == 507
+            assert await disk_state() == "degraded"
+            assert await post("/v1/signals/approved", {"by": "ops"}) == 507
+            assert await post(f"/v1/waits/{delivered}:redeliver") == 507
+            for wait_id in accepted:  # each writes an end, an event and a delivery
+                assert await post(f"/v1/waits/{wait_id}:cancel") == 200
+            await until(lambda: set(accepted) <= receiver.digests.keys(), 60, "every end is delivered")
+            assert not waitd.has_logged("store_not_writable")
+            filler.unlink()
+            await waitd.logged("disk_has_room_again")
+            assert await post("/v1/waits", large) == 201
 
 
 class LargeJobs(Jobs):

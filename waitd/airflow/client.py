@@ -21,7 +21,7 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 #: task's own retries apply.
 MAX_RETRY_AFTER = 15.0
 #: Status codes after which the call is retried.
-RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504, 507})
 #: The largest answer that is read, in bytes. That of a wait with all its deliveries is far smaller.
 MAX_ANSWER = 2 * 1024 * 1024
 

@@ -12,6 +12,7 @@ from waitd.api.server.refusal_log import RefusalLog
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.namespaces import Namespaces
 from waitd.core.auth.quotas import PAGE_BYTES, KeptLimits
+from waitd.core.disk_room import DiskRoom
 from waitd.metrics import Instruments
 from waitd.ports import (
     ApiStore,
@@ -99,6 +100,7 @@ class ApiDependencies:
         kept_limits: how much each namespace and each principal may keep in the store.
         page_bytes: the size of a page that ends it, by namespace.
         open_metrics: whether anyone may read the metrics, which count the waits of all namespaces.
+        disk: how much more may be stored on the database's disk.
     """
 
     store: ApiStore
@@ -124,3 +126,4 @@ class ApiDependencies:
     kept_limits: KeptLimits = field(default_factory=KeptLimits)
     page_bytes: Callable[[str], int] = lambda _: PAGE_BYTES
     open_metrics: bool = False
+    disk: DiskRoom = field(default_factory=DiskRoom)

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from waitd.core.errors import (
     Conflict,
+    DiskNearlyFull,
     Forbidden,
     InvalidInput,
     LimitReached,
@@ -72,6 +73,7 @@ PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "unavailable": ProblemKind(503, "The daemon cannot do this now", 1),
     "draining": ProblemKind(503, "The daemon is stopping", 5),
     "not-ready": ProblemKind(503, "The daemon is not ready"),
+    "insufficient-storage": ProblemKind(507, "The disk of the database is nearly full", 30),
 }
 
 
@@ -140,6 +142,8 @@ def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911, PL
             return limit_problem("over-limit", error.limit, f"{error}; nothing was stored", error.retry_after)
         case Conflict():
             return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
+        case DiskNearlyFull():
+            return refusal("insufficient-storage", f"{error}; nothing was stored")
         case Unavailable():
             log.warning("request_refused", error=str(error), reason=type(error).__name__)
             return refusal(

@@ -139,7 +139,7 @@ def _wait_collection_routes(waits: WaitHandlers, batch: BatchHandlers) -> Sequen
                     links=_LINKS,
                 ),
             ),
-            ("idempotency-key-reused", "over-capacity", "over-limit", "draining"),
+            ("idempotency-key-reused", "over-capacity", "over-limit", "draining", "insufficient-storage"),
             (_IDEMPOTENCY_KEY,),
             RouteBody(f"The wait; at most {MAX_BODY} bytes.", (WaitRequest,), example=_EXAMPLE),
             action="submit",
@@ -238,7 +238,7 @@ def _single_wait_routes(waits: WaitHandlers) -> Sequence[ApiRoute]:
             "waits",
             "Deliver its outcome to all of its sinks again",
             (shown,),
-            ("not-found", "conflict", "over-limit"),
+            ("not-found", "conflict", "over-limit", "insufficient-storage"),
             body=NO_FIELDS,
             action="redeliver",
         ),
@@ -260,7 +260,7 @@ def _signal_routes(signals: SignalHandlers) -> Sequence[ApiRoute]:
                     200, "The signal is stored, and the waits that listen to it are poked.", (SignalView,)
                 ),
             ),
-            ("conflict", "over-limit"),
+            ("conflict", "over-limit", "insufficient-storage"),
             body=RouteBody(
                 f"The payload, any JSON; at most {MAX_SIGNAL} bytes.",
                 (SignalPayload,),
@@ -318,7 +318,7 @@ def _outcome_routes(deliveries: DeliveryHandlers, events: EventHandlers) -> Sequ
             "outcomes",
             "Redeliver the deliveries that are named, or the dead ones that match",
             (RouteAnswer(200, "How many new deliveries were queued.", (RedeliveredView,)),),
-            ("not-found", "conflict", "over-limit"),
+            ("not-found", "conflict", "over-limit", "insufficient-storage"),
             body=RouteBody(
                 "Which deliveries.",
                 (RedeliverIds, RedeliverDead),

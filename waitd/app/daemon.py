@@ -58,6 +58,7 @@ class Daemon:
                 kept_limits=engine.kept_limits,
                 page_bytes=lambda namespace: settings.limits_of(namespace).page_bytes,
                 open_metrics=settings.open_metrics,
+                disk=engine.disk_watch.room,
             )
         )
 
@@ -102,6 +103,7 @@ class Daemon:
             ExceptionGroup: a loop failed, e.g. since the waits cannot be read.
         """
         await self.engine.signals.load()
+        await self.engine.disk_watch.measure()
         runner = await self._listen()
         try:
             async with anyio.create_task_group() as tasks:

@@ -13,11 +13,13 @@ from waitd.api import EventFeed, LongPolls
 from waitd.app.adapters import Adapters
 from waitd.app.limits import build_kept_limits
 from waitd.core.costs.model import MeasuredUsage
+from waitd.core.disk_room import DiskRoom
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState, OutboxKey
 from waitd.core.waits.retention import RetentionHorizon
 from waitd.engine.clock import SteadyClock
 from waitd.engine.deliverer import Deliverer
+from waitd.engine.disk_watch import DiskWatch
 from waitd.engine.job_cancels import JobCancels
 from waitd.engine.maintenance import Maintenance, waiting_pages
 from waitd.engine.meter import Meter
@@ -84,6 +86,12 @@ class Engine(StoreListener):
             self.clock,
             instruments,
             wake=lambda wait_id: self.poker.poke_now(wait_id),  # noqa: PLW0108 - the poker is built below
+        )
+        self.disk_watch = DiskWatch(
+            self.store.disk_space,
+            DiskRoom(settings.disk_reserve, settings.disk_warning),
+            self.clock,
+            instruments,
         )
         self.troubles = TroubleLog(self.clock, instruments)
         self.job_cancels = JobCancels(
@@ -258,6 +266,7 @@ class Engine(StoreListener):
             "deliverer": self.deliverer.run,
             "maintenance": self.maintenance.run,
             "database files": self._watch_files,
+            "disk": self.disk_watch.run,
             "airflow sweep": self._sweep_airflow,
             "meter": None if self.meter is None else self.meter.run,
             "load": self._load,

@@ -15,6 +15,7 @@ WaitdError
 ├── StoreUnusable             the database cannot be opened; trying again does not help
 └── Unavailable               try again later (503)
     ├── StoreUnavailable      the database cannot be written now: full disk, locked file
+    ├── DiskNearlyFull        what would make the database grow is refused (507)
     └── ConnectionUnavailable a resolver is down, so it is unknown whether the conn_id exists
 """
 
@@ -135,6 +136,10 @@ class Unavailable(WaitdError):  # noqa: N818 - reads as a sentence where it is r
 
 class StoreUnavailable(Unavailable):
     """The database cannot be written now. Nothing was stored."""
+
+
+class DiskNearlyFull(Unavailable):
+    """The rest of the database's disk is kept for the ends of waits. Nothing was stored."""
 
 
 class ConnectionUnavailable(Unavailable):

@@ -199,5 +199,7 @@ class LivenessView(BaseModel):
 class ReadinessView(BaseModel):
     """The answer of `GET /readyz`."""
 
-    status: Literal["ready"]
+    status: Literal["ready", "degraded"] = Field(
+        description="degraded: the disk of the database is low, and submits are or will be refused."
+    )
     warnings: list[str] = Field(description="What to mend although the daemon is ready.")

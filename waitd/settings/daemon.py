@@ -166,6 +166,16 @@ class Settings(BaseSettings):
         ge=0,
         description="The most bytes of finished waits that stay readable: beyond it the longest finished go first; 0: any.",
     )
+    disk_reserve: int = Field(
+        268_435_456,
+        ge=0,
+        description="Submits get a 507 when less of the database's disk is left in bytes; a tenth of it at most; 0: never.",
+    )
+    disk_warning: int = Field(
+        536_870_912,
+        ge=0,
+        description="`/readyz` says `degraded` when less of that disk is left in bytes; a fifth of it at most.",
+    )
     signal_retention: float = Field(
         DAY, ge=60, description="How long a signal is kept for waits that are submitted later, in seconds."
     )

@@ -13,12 +13,14 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from waitd.core.disk_room import DiskSpace
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.instance import claim
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
 from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.sqlite.disk_space import measure_disk
 from waitd.stores.sqlite.errors import UNUSABLE, beyond_repair, first_line, is_unavailable, result_code
 from waitd.stores.sqlite.file_lock import FileLock
 from waitd.stores.sqlite.file_watch import FileWatch
@@ -134,6 +136,20 @@ class Database:
             with suppress(sqlite3.Error):
                 await (await self._open_writer()).fetch_all("PRAGMA wal_checkpoint(PASSIVE)")
                 log.info("database_rescued", saved="what was accepted until now is in the database's file")
+
+    async def disk_space(self) -> DiskSpace | None:
+        """The space on the disk; None if the database is in memory or the disk says nothing.
+
+        Raises:
+            StoreUnavailable: the file cannot be read now.
+        """
+        if self._in_memory:
+            return None
+        async with self.reading() as connection:
+            try:
+                return await connection.run(measure_disk, self._path)
+            except OSError:
+                return None
 
     def _find_loss(self) -> None:
         if self.loss or self._watch is None or not (loss := self._watch.find_loss()):

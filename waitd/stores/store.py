@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.quotas import Kept, KeptLimits
 from waitd.core.costs.model import MeasuredUsage
+from waitd.core.disk_room import DiskSpace
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId, DeliveryState
 from waitd.core.waits.job_cancel import JobCancel
@@ -119,6 +120,10 @@ class Store(WaitEnds, Writer):
     async def check_files(self) -> None:
         """Looks whether the database's files are still those that were opened."""
         await self._database.check_files()
+
+    async def disk_space(self) -> DiskSpace | None:
+        """See `Database.disk_space`."""
+        return await self._database.disk_space()
 
     async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
         """See `PokerStore`."""

@@ -20,7 +20,7 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
 from waitd.core.auth.quotas import Resource
-from waitd.core.errors import Conflict, InvalidInput, LimitReached, Problem
+from waitd.core.errors import Conflict, DiskNearlyFull, InvalidInput, LimitReached, Problem
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
 from waitd.ports import IdempotentSubmit, Inserted
@@ -147,9 +147,12 @@ class BatchHandlers:
         """
         waits = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
         throttle = self._dependencies.throttle
-        granted, reached = throttle.take_waits(by.principal, len(waits))
+        refusal_for_all = self._take_room(waits)
+        granted, reached = (
+            throttle.take_waits(by.principal, len(waits)) if refusal_for_all is None else (0, None)
+        )
         with self._admission.seats(granted) as seats:
-            refused: Exception = refusal("over-capacity", "try this line again later")
+            refused: Exception = refusal_for_all or refusal("over-capacity", "try this line again later")
             if seats == granted and reached is not None:
                 refused = reached
                 throttle.count(by.principal, reached.limit, len(waits) - granted)
@@ -173,6 +176,14 @@ class BatchHandlers:
         ).items():
             throttle.count(by.principal, limit, times)
         return sum(isinstance(result, Inserted) and result.created for result in results)
+
+    def _take_room(self, waits: Sequence[tuple[int, ValidatedWait]]) -> DiskNearlyFull | None:
+        """Takes room on the disk for the waits; returns why there is none."""
+        try:
+            self._dependencies.disk.take(sum(len(wait.new.spec_json) for _, wait in waits), len(waits))
+        except DiskNearlyFull as error:
+            return error
+        return None
 
     async def _answer_replays(self, entries: list[BatchEntry]) -> None:
         """Answers refused lines that were accepted earlier with the wait of that time."""

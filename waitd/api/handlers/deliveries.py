@@ -23,6 +23,7 @@ class DeliveryHandlers:
 
     def __init__(self, dependencies: ApiDependencies, sinks: SinkTargets, lists: Lists) -> None:
         self._store = dependencies.store
+        self._disk = dependencies.disk
         self._lists = lists
         self._sinks = sinks
 
@@ -43,6 +44,7 @@ class DeliveryHandlers:
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/deliveries:redeliver`: 200 with how many are queued, else 404 or 409."""
         body = await read_json(request)
+        self._disk.take(0)
         result = await self._redeliver(body, request[PRINCIPAL].visible_namespace, caller_of(request))
         request[SUBJECTS] = result.deliveries
         return json_response({"redelivered": result.deliveries, "more": result.more})

@@ -32,10 +32,19 @@ class HealthHandlers:
         return json_response({"status": "alive", "loop_lag_seconds": self._dependencies.health.loop_lag})
 
     async def readyz(self, _: web.Request) -> web.StreamResponse:
-        """200 if waits are accepted and stored; 503 with every reason why not."""
+        """200 if the store is written; 503 with every reason why not.
+
+        `degraded` says that the disk is low: the rest of the API works while submits are refused.
+        """
         if reasons := _not_ready(self._dependencies.health):
             raise refusal("not-ready", "; ".join(reasons))
-        return json_response({"status": "ready", "warnings": [*self._dependencies.health.warnings]})
+        disk, warnings = self._dependencies.disk, self._dependencies.health.warnings
+        return json_response(
+            {
+                "status": "degraded" if disk.low else "ready",
+                "warnings": [*warnings, *([disk.warning] if disk.low else [])],
+            }
+        )
 
     @property
     def metrics_role(self) -> Role | None:

@@ -23,6 +23,7 @@ class SignalHandlers:
     def __init__(self, dependencies: ApiDependencies) -> None:
         self._store = dependencies.store
         self._receiver = dependencies.signal_receiver
+        self._disk = dependencies.disk
 
     async def signal(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/signals/{key}`: 200 once it is on disk, with how many waits are poked now."""
@@ -32,6 +33,7 @@ class SignalHandlers:
             raise refusal("too-large", f"at most {MAX_SIGNAL} bytes; nothing was stored")
         payload = decoded(body) if body else None
         request[SUBJECT] = key
+        self._disk.take(len(body))
         await self._store.save_signal(namespace, key, payload, caller_of(request))
         waits = 0 if self._receiver is None else self._receiver.listening(namespace, key)
         return json_response({"key": key, "namespace": namespace, "waits": waits})

@@ -20,7 +20,7 @@ from waitd.api.submission.idempotency import check_key
 from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
 from waitd.api.views import pokes_view, progress_of, unreadable_view, wait_view
 from waitd.core.auth.quotas import Resource
-from waitd.core.errors import Conflict, InvalidInput, LimitReached, Unreadable
+from waitd.core.errors import Conflict, DiskNearlyFull, InvalidInput, LimitReached, Unreadable
 from waitd.core.waits.audit import Caller, build_audit_entry
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId, WaitState
@@ -68,11 +68,13 @@ class WaitHandlers:
                 wait.refuse_unknown(await find_unknown(self._dependencies.connections, conn_ids))
             refuse_while_draining(self._dependencies.health)
             return await self._insert(wait.new, by)
-        except (InvalidInput, LimitReached, ProblemError) as refused:
+        except (InvalidInput, LimitReached, ProblemError, DiskNearlyFull) as refused:
             return await self._replayed(refused, wait.replay)
 
     async def _replayed(
-        self, refused: InvalidInput | LimitReached | ProblemError, replay: IdempotentSubmit | None
+        self,
+        refused: InvalidInput | LimitReached | ProblemError | DiskNearlyFull,
+        replay: IdempotentSubmit | None,
     ) -> Inserted:
         """Returns the wait of an earlier request with this key and body, or raises `refused`."""
         [earlier] = await self._dependencies.store.find_replays([replay]) if replay is not None else [None]
@@ -83,6 +85,7 @@ class WaitHandlers:
         raise refused
 
     async def _insert(self, new: NewWait, by: Caller) -> Inserted:
+        self._dependencies.disk.take(len(new.spec_json))
         _, reached = self._dependencies.throttle.take_waits(by.principal, 1)
         if reached is not None:
             raise reached
@@ -175,6 +178,7 @@ class WaitHandlers:
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the new deliveries; 409 while it is waiting."""
         await read_no_fields(request)
+        self._dependencies.disk.take(0)
         wait = await self._dependencies.store.redeliver(
             queries.wait_id(request), request[PRINCIPAL].visible_namespace, caller_of(request)
         )
