@@ -13,9 +13,9 @@ from api_answers import lines_of, problem_of
 from api_fakes import Api, connected, raw, until, wait
 from structlog.testing import capture_logs
 
-from waitd.api.handlers import batch
 from waitd.api.server import bodies, connection
 from waitd.api.server.aiohttp_internals import AIOHTTP_MINOR, awaits_head
+from waitd.api.submission import batch_slots
 
 SECRET = b"Bearer s3cr3t"
 HOST = b"Host: localhost\r\n"
@@ -167,7 +167,7 @@ async def test_a_connection_whose_head_never_ends_is_closed(
 async def test_batches_queue_and_too_many_of_them_are_a_429(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "MAX_QUEUED", 1)
+    monkeypatch.setattr(batch_slots, "MAX_QUEUED", 1)
     proceed, started = asyncio.Event(), 0
 
     async def lines() -> AsyncIterator[bytes]:
@@ -181,16 +181,16 @@ async def test_batches_queue_and_too_many_of_them_are_a_429(
         headers = {"Content-Type": "application/x-ndjson"}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
-    running = [send() for _ in range(batch.MAX_RUNNING)]
+    running = [send() for _ in range(batch_slots.MAX_RUNNING)]
     probe: Any = api.dependencies.probes["plain"]
-    await until(lambda: probe.parsed == batch.MAX_RUNNING)
+    await until(lambda: probe.parsed == batch_slots.MAX_RUNNING)
     queued = send()
-    await until(lambda: started == batch.MAX_RUNNING + 1)
+    await until(lambda: started == batch_slots.MAX_RUNNING + 1)
     response = await api.batch(wait())
     while response.status != 429:
         response = await api.batch(wait())
     await problem_of(response, 429, "too-many-batches")
-    assert probe.parsed == batch.MAX_RUNNING, "the queued batch is not read"
+    assert probe.parsed == batch_slots.MAX_RUNNING, "the queued batch is not read"
     proceed.set()
     for task in [*running, queued]:
         assert [line["status"] for line in await lines_of(await task)] == [201, 201]

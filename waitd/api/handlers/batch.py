@@ -1,9 +1,7 @@
 """`POST /v1/waits:batch`: many waits in one durable commit, and an answer per line, in order."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -17,6 +15,7 @@ from waitd.api.problems import classify_error, refusal
 from waitd.api.server.bodies import Turns, read_lines
 from waitd.api.server.loopback_guard import NDJSON
 from waitd.api.submission.admission import Admission
+from waitd.api.submission.batch_slots import BatchSlots
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
 from waitd.core.auth.quotas import Resource
@@ -25,10 +24,6 @@ from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
 from waitd.ports import IdempotentSubmit, Inserted
 
-#: How many batches are read and stored at the same time: each may take some hundred MiB.
-MAX_RUNNING = 8
-#: How many more batches may wait for that.
-MAX_QUEUED = 64
 #: After how many bytes of answers to invalid lines the further ones are brief.
 MAX_REFUSALS = 4 * 1024 * 1024
 #: The longest pointer and the longest detail in a brief answer, in characters.
@@ -63,8 +58,7 @@ class BatchHandlers:
         self._dependencies = dependencies
         self._submissions = submissions
         self._admission = admission
-        self._running = asyncio.Semaphore(MAX_RUNNING)
-        self._queued = 0
+        self._slots = BatchSlots()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answers 200 with one line per line; with any other status, nothing was stored."""
@@ -77,32 +71,13 @@ class BatchHandlers:
             return await self._submit(request)
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        async with self._slot():
+        async with self._slots.slot(request[PRINCIPAL].namespace):
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._dependencies.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
         # The caller holds its share until it has read the answer, but no slot that others wait for.
         return await StreamedAnswer(request, content_type=NDJSON, separator=b"").send(_pieces(entries))
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """Waits for one of the running batches to finish.
-
-        Raises:
-            ProblemError: 429, too many batches are running and queued.
-        """
-        if self._queued >= MAX_QUEUED:
-            raise refusal("too-many-batches", "nothing was stored; send it again")
-        self._queued += 1
-        try:
-            await self._running.acquire()
-        finally:
-            self._queued -= 1
-        try:
-            yield
-        finally:
-            self._running.release()
 
     async def _read(self, request: web.Request) -> list[BatchEntry]:
         namespace, turns, validate = request[PRINCIPAL].namespace, Turns(), self._submissions.validate
