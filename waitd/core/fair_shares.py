@@ -83,19 +83,21 @@ class FairBacklog(Generic[Item]):
         self._queues.clear()
         return items
 
-    def peek(self) -> tuple[str, Item]:
-        """Returns the next item and its flow; there must be one."""
-        queues = self._queues
-        flow = next(iter(queues)) if len(queues) == 1 else self._shares.next(queues)
-        return flow, queues[flow][0]
+    def peek(self) -> Item:
+        """Returns the next item; there must be one."""
+        return self._queues[self._next_flow()][0]
 
     def pop(self, cost: float = 1.0) -> Item:
         """Removes and returns the next item, as one that costs so much; there must be one."""
-        flow, item = self.peek()
-        queue = self._queues[flow]
+        flow = self._next_flow()
         if len(self._queues) > 1:
             self._shares.charge(flow, cost)
-        queue.popleft()
+        queue = self._queues[flow]
+        item = queue.popleft()
         if not queue:
             del self._queues[flow]
         return item
+
+    def _next_flow(self) -> str:
+        queues = self._queues
+        return next(iter(queues)) if len(queues) == 1 else self._shares.next(queues)

@@ -18,6 +18,7 @@ from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.instance import claim
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
+from waitd.stores.reader_slots import DAEMON, ReaderSlots
 from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.disk_space import measure_disk
@@ -65,7 +66,7 @@ class Database:
         self._turn = asyncio.Lock() if self._in_memory else nullcontext()
         self._writer: ConnectionThread | None = None
         self._idle_readers: list[ConnectionThread] = []
-        self._free_readers = asyncio.Semaphore(READERS)
+        self._reader_slots = ReaderSlots(READERS)
         self.revisions: tuple[str | None, str | None] = (None, None)
         self.finished_seq = 0
         self.event_secret = 0
@@ -216,14 +217,16 @@ class Database:
             await writer.close()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[ConnectionThread]:
+    async def reading(self, flow: str = DAEMON) -> AsyncIterator[ConnectionThread]:
         """A connection without a transaction: each statement sees what was committed before it.
+
+        `flow`: the caller's namespace, whose reads wait for each other.
 
         Raises:
             StoreUnavailable: the file cannot be read now, or no reader became free in time.
         """
         try:
-            async with self._turn, self._reader_slot():
+            async with self._turn, self._reader_slots.slot(flow, READER_TIMEOUT):
                 reader = await self._next_reader()
                 try:
                     yield reader
@@ -250,18 +253,6 @@ class Database:
         if self.loss:
             raise StoreUnavailable(f"{self.loss}; only what is open already can be read")
         return await ConnectionThread.open(partial(_connect, self._path))
-
-    @asynccontextmanager
-    async def _reader_slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(READER_TIMEOUT if self._free_readers.locked() else None):
-                await self._free_readers.acquire()
-        except TimeoutError:
-            raise StoreUnavailable("the database cannot be read now: every reader is busy") from None
-        try:
-            yield
-        finally:
-            self._free_readers.release()
 
     async def close(self) -> None:
         """Closes all connections and releases the lock; does nothing the second time."""

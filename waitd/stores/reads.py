@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from waitd.core.auth.api_key import ApiKey
+from waitd.core.auth.principal import ALL_NAMESPACES
 from waitd.core.errors import Conflict
 from waitd.core.waits.wait import WaitId
 from waitd.ports import (
@@ -53,25 +54,36 @@ class StoreReads:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Runs a query on a reading connection."""
+        """Runs a query of the daemon's own on a reading connection."""
         async with self._database.reading() as connection:
+            return await query(connection, *args, **kwargs)
+
+    async def _read_for(
+        self,
+        namespace: str | None,
+        query: Callable[Concatenate[ConnectionThread, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs a query of a caller who sees this namespace; None: all of them."""
+        async with self._database.reading(namespace or ALL_NAMESPACES) as connection:
             return await query(connection, *args, **kwargs)
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         """See `ApiStore`."""
-        return await self._read(waits.get, wait_id, namespace, self._unreadable)
+        return await self._read_for(namespace, waits.get, wait_id, namespace, self._unreadable)
 
     async def find(self, filter_: WaitFilter) -> Sequence[StoredWait]:
         """See `ApiStore`."""
-        return await self._read(waits.find, filter_, self._unreadable)
+        return await self._read_for(filter_.namespace, waits.find, filter_, self._unreadable)
 
     async def get_unreadable(self, wait_id: str, namespace: str | None = None) -> UnreadableWait | None:
         """See `ApiStore`."""
-        return await self._read(unreadable.get, wait_id, namespace, self._unreadable)
+        return await self._read_for(namespace, unreadable.get, wait_id, namespace, self._unreadable)
 
     async def find_unreadable(self, filter_: WaitFilter) -> Sequence[UnreadableWait]:
         """See `ApiStore`."""
-        return await self._read(unreadable.find, filter_, self._unreadable)
+        return await self._read_for(filter_.namespace, unreadable.find, filter_, self._unreadable)
 
     async def check_unreadable(self) -> None:
         """See `MaintenanceStore`."""
@@ -87,7 +99,8 @@ class StoreReads:
 
     async def find_replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         """See `ApiStore`."""
-        return await self._read(wait_keys.find_replays, submits, self._unreadable)
+        namespace = submits[0].namespace if submits else None
+        return await self._read_for(namespace, wait_keys.find_replays, submits, self._unreadable)
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         """See `PokerStore`."""
@@ -107,7 +120,7 @@ class StoreReads:
 
     async def find_deliveries(self, filter_: DeliveryFilter) -> Sequence[StoredDelivery]:
         """See `ApiStore`."""
-        return await self._read(deliveries.find, filter_)
+        return await self._read_for(filter_.namespace, deliveries.find, filter_)
 
     async def delivery_counts(self) -> Mapping[str, int]:
         """The number of deliveries by state."""
@@ -123,23 +136,23 @@ class StoreReads:
 
     async def count_redeliveries(self, namespace: str) -> Usage:
         """See `ApiStore`."""
-        return await self._read(count_redeliveries, [namespace])
+        return await self._read_for(namespace, count_redeliveries, [namespace])
 
     async def check_resumable(self, seq: int) -> None:
         """See `ApiStore`."""
-        await self._read(event_log.check_resumable, seq)
+        await self._read_for(None, event_log.check_resumable, seq)
 
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
         """See `ApiStore`."""
-        return await self._read(event_log.events_after, seq, namespace, limit)
+        return await self._read_for(namespace, event_log.events_after, seq, namespace, limit)
 
     async def find_costs(self, filter_: CostFilter) -> CostSums:
         """See `ApiStore`."""
-        return await self._read(costs.find, filter_)
+        return await self._read_for(filter_.namespace, costs.find, filter_)
 
     async def find_audit(self, filter_: AuditFilter) -> Sequence[StoredAuditEntry]:
         """See `ApiStore`."""
-        return await self._read(administration.find_audit, filter_, self._unreadable)
+        return await self._read_for(None, administration.find_audit, filter_, self._unreadable)
 
     async def api_keys(self) -> Sequence[ApiKey]:
         """See `KeyStore`."""

@@ -150,7 +150,7 @@ class Store(WaitEnds, Writer):
         """See `ApiStore`."""
         # The search may take long, so it runs outside of the transaction, which checks the result
         # again.
-        ids = await self._read(deliveries.find_dead, filter_)
+        ids = await self._read_for(filter_.namespace, deliveries.find_dead, filter_)
         chosen = ids[: filter_.limit]
         command = RedeliverEach(chosen, filter_.namespace, dead_only=True, by=by)
         return Redelivered(await self._execute(command), more=len(ids) > len(chosen))

@@ -1,12 +1,13 @@
 """The one task that writes: it commits what is queued as one transaction and answers the callers.
 
 A group commit: the more is queued, the more one transaction carries, so throughput grows with load.
-The writer never delays a commit to collect more work.
+The writer never delays a commit to collect more work. Callers of one namespace wait for its own
+commands, not for those of others.
 """
 
 import asyncio
 import sqlite3
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.audit import Caller
 from waitd.ports import Inserted, NewWait, StoreListener
 from waitd.stores.codec import sliced
+from waitd.stores.command_queue import CommandQueue
 from waitd.stores.database import Database
 from waitd.stores.operations import (
     api_keys,
@@ -60,9 +62,6 @@ from waitd.stores.reads import StoreReads
 from waitd.stores.sqlite.errors import is_unavailable
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
-#: Rows after which a group is complete, so that its callers need not wait for more. A larger
-#: command is a group of its own.
-GROUP_ROWS = 5_000
 #: How many waits the listener gets in one call.
 _NOTIFY_SLICE = 500
 
@@ -119,7 +118,7 @@ class Writer(StoreReads, CommandExecutor):
         self.listeners = listeners
         self._rules = rules
         self._label_values = LabelValues()
-        self._queue: deque[Command[Any]] = deque()
+        self._queue = CommandQueue()
         self._wakeup = asyncio.Event()
         self._closing = False
         self._logged_damage = False
@@ -157,17 +156,9 @@ class Writer(StoreReads, CommandExecutor):
             await self._wakeup.wait()
             await asyncio.sleep(0)  # lets tasks that became ready together queue their commands, too
             while self._queue:
-                await self._commit(self._next_group())
+                await self._commit(self._queue.next_group())
             if not self._closing:
                 self._wakeup.clear()
-
-    def _next_group(self) -> list[Command[Any]]:
-        group = [self._queue.popleft()]
-        rows = group[0].rows
-        while self._queue and rows + self._queue[0].rows <= GROUP_ROWS:
-            rows += self._queue[0].rows
-            group.append(self._queue.popleft())
-        return group
 
     async def _commit(self, group: list[Command[Any]], *, part: bool = False) -> None:
         """Writes a group, or `part` of one that cannot be written as a whole."""

@@ -1,0 +1,92 @@
+"""Callers queue behind the commands and reads of their own namespace, not of others."""
+
+import asyncio
+
+from store_values import RecordingListener, new_wait
+
+from waitd.core.auth.principal import Principal, Role
+from waitd.core.waits.audit import Caller
+from waitd.ports import WaitFilter
+from waitd.stores import Store
+from waitd.stores.command_queue import GROUP_ROWS, CommandQueue
+from waitd.stores.database import READERS
+from waitd.stores.operations.commands import SaveApiKeys, ShiftSchedules
+from waitd.stores.reader_slots import ReaderSlots
+
+
+def by(namespace: str) -> Caller:
+    return Caller(Principal(namespace, Role.SUBMITTER, namespace), "")
+
+
+async def test_a_submit_passes_the_batches_of_another_namespace(
+    store: Store, listener: RecordingListener
+) -> None:
+    order: list[str] = []
+
+    async def submit(namespace: str, count: int) -> None:
+        await store.insert([new_wait(namespace=namespace)] * count, by(namespace))
+        order.append(namespace)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(6):
+            tasks.create_task(submit("storm", GROUP_ROWS + 1))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            tasks.create_task(submit("quiet", 1))
+    assert order.index("quiet") <= 1
+    assert [name for name in order if name == "quiet"] == ["quiet"] * 3
+    assert len(listener.inserted) == 6 * (GROUP_ROWS + 1) + 3
+
+
+async def test_groups_keep_the_order_within_a_namespace_and_never_pass_a_shift_of_the_schedules() -> None:
+    queue = CommandQueue()
+    first = [SaveApiKeys([], by=by("storm")) for _ in range(2 * GROUP_ROWS)]
+    quiet = [SaveApiKeys([], by=by("quiet")) for _ in range(10)]
+    shift, after = ShiftSchedules(5.0), SaveApiKeys([], by=by("quiet"))
+    for command in (*first, *quiet, shift, after):
+        queue.append(command)
+    groups = []
+    while queue:
+        groups.append(queue.next_group())
+    assert set(quiet) <= set(groups[0])
+    assert [len(group) for group in groups] == [GROUP_ROWS, GROUP_ROWS, 10, 1, 1]
+    assert groups[-2:] == [[shift], [after]]
+    assert [command for group in groups for command in group if command in set(first)] == first
+
+
+async def test_reads_take_turns_by_namespace_and_each_slot_is_given_once() -> None:
+    slots = ReaderSlots(1)
+    order: list[str] = []
+
+    async def read(name: str) -> None:
+        async with slots.slot(name, 30):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(read("storm"))
+        gone = [tasks.create_task(read("gone")) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        for _ in range(3):
+            tasks.create_task(read("quiet"))
+    assert order.count("storm") == 20
+    assert [n for n, name in enumerate(order) if name == "quiet"][-1] <= 8
+    await asyncio.wait_for(read("last"), 30)
+
+
+async def test_a_list_of_one_namespace_passes_the_queued_lists_of_another(store: Store) -> None:
+    await store.insert([new_wait()])
+    order: list[str] = []
+
+    async def find(namespace: str) -> None:
+        await store.find(WaitFilter(namespace=namespace))
+        order.append(namespace)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(100):
+            tasks.create_task(find("storm"))
+        tasks.create_task(find("quiet"))
+    assert order.index("quiet") <= 4 * READERS

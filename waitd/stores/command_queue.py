@@ -1,0 +1,59 @@
+"""The commands that wait for the writer, and which of them the next transaction carries."""
+
+from collections import deque
+from typing import Any
+
+from waitd.core.fair_shares import FairBacklog, FairShares
+from waitd.stores.operations.commands import Command, ShiftSchedules
+
+#: Rows after which a group is complete, so that its callers need not wait for more. A larger
+#: command is a group of its own.
+GROUP_ROWS = 5_000
+#: The flow of the commands without a caller, such as the ends of all namespaces' waits, and its
+#: weight among the namespaces, which have 1.
+DAEMON, DAEMON_WEIGHT = "", 10.0
+
+
+class CommandQueue:
+    """Queued commands. Where more is queued than one group holds, namespaces share it evenly."""
+
+    def __init__(self) -> None:
+        self._commands: deque[Command[Any]] = deque()
+        self._shares = FairShares(lambda flow: DAEMON_WEIGHT if flow == DAEMON else 1.0)
+
+    def __bool__(self) -> bool:
+        return bool(self._commands)
+
+    def append(self, command: Command[Any]) -> None:
+        """Queues a command."""
+        self._commands.append(command)
+
+    def next_group(self) -> list[Command[Any]]:
+        """Removes and returns what the next transaction carries; there must be a command.
+
+        No command passes a `ShiftSchedules`, which moves what was scheduled before it.
+        """
+        commands = self._commands
+        group = [commands.popleft()]
+        rows = group[0].rows
+        while commands and rows + commands[0].rows <= GROUP_ROWS:
+            rows += commands[0].rows
+            group.append(commands.popleft())
+        if not commands or isinstance(group[0], ShiftSchedules):
+            return group
+        return self._share_out(group)
+
+    def _share_out(self, group: list[Command[Any]]) -> list[Command[Any]]:
+        while self._commands and not isinstance(self._commands[0], ShiftSchedules):
+            group.append(self._commands.popleft())
+        backlog: FairBacklog[Command[Any]] = FairBacklog(self._shares)
+        for command in group:
+            backlog.append(DAEMON if command.by is None else command.by.principal.namespace, command)
+        shared = [backlog.pop(backlog.peek().rows)]
+        rows = shared[0].rows
+        while backlog and rows + backlog.peek().rows <= GROUP_ROWS:
+            rows += backlog.peek().rows
+            shared.append(backlog.pop(backlog.peek().rows))
+        taken = set(shared)
+        self._commands.extendleft(command for command in reversed(group) if command not in taken)
+        return shared
