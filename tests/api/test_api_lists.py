@@ -13,7 +13,7 @@ from api_answers import problem_of
 from api_fakes import Api, bearer, connected, until, wait
 
 from waitd.api import dependencies
-from waitd.api.handlers import lists
+from waitd.api.handlers import deliveries, lists, waits
 from waitd.api.handlers.lists import next_part
 from waitd.core.auth.quotas import DEFAULT_SHARES, Resource
 from waitd.core.errors import Unavailable
@@ -190,6 +190,42 @@ async def test_a_list_whose_rest_cannot_be_read_is_cut_and_not_taken_for_whole(
         await response.read()
     calls = 1
     await problem_of(await api.client.get("/v1/waits"), 503, "unavailable")
+
+
+@pytest.mark.parametrize("budget", [1, 1000, 100_000])
+@pytest.mark.parametrize("path", ["/v1/waits", "/v1/deliveries"])
+async def test_a_part_that_the_store_cut_is_followed_by_the_rest(
+    api: Api, path: str, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(api)
+    expected, _ = await all_items(api, path, 1000)
+    for module in (waits, deliveries):
+        monkeypatch.setattr(module, "PART_BYTES", budget)
+    for limit in (1, 3, 7, 1000):
+        items, sizes = await all_items(api, path, limit)
+        assert items == expected
+        assert sizes == [min(limit, 7 - start) for start in range(0, 7, limit)]
+
+
+async def test_a_list_never_has_more_rows_in_memory_than_a_part_although_the_first_are_small(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await big_waits(api, 100)
+    for _ in range(lists.FIRST_PART):
+        await api.submit()
+    parts: list[int] = []
+    find = api.store.find
+
+    async def measured_find(filter_: Any) -> Any:
+        part = await find(filter_)
+        parts.append(sum(stored.spec_size for stored in part))
+        return part
+
+    monkeypatch.setattr(api.store, "find", measured_find)
+    monkeypatch.setattr(dependencies, "PAGE_BYTES", 1 << 40)
+    assert len((await api.get("/v1/waits", limit="1000"))["waits"]) == 108
+    assert max(parts) < lists.PART_BYTES + 70_000
+    assert len(parts) > 10
 
 
 def test_parts_are_as_large_as_their_items_allow() -> None:

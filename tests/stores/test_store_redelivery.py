@@ -148,3 +148,15 @@ async def test_a_wait_shows_the_newest_of_many_deliveries(store: Store) -> None:
     deliveries = await store.find_deliveries(DeliveryFilter(wait_id=wait.id, limit=1000))
     assert len(deliveries) == MAX_DELIVERIES + 6
     assert list(reversed(shown.deliveries)) == deliveries[:MAX_DELIVERIES]
+
+
+async def test_a_wait_is_read_with_the_deliveries_that_fit(store: Store) -> None:
+    large, small = ({**WEBHOOK, "headers": {"x-fill": "x" * size}} for size in (30_000, 10))
+    for sink, shown in ((large, 8), (small, 10)):
+        wait = await ended(store, sinks=[sink])
+        for _ in range(9):
+            await settle(store, wait)
+            await store.redeliver(wait.id)
+        deliveries = (await store.get(wait.id)).deliveries
+        assert len(deliveries) == shown
+        assert deliveries[-1].state == "queued", "the newest ones"

@@ -1,16 +1,29 @@
 """Which rows a list of the store has."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.wait import WaitId
 
+T = TypeVar("T")
+
+
+class Part(list[T]):
+    """What a list of the store returns: up to `limit` items, or fewer if it is `cut`.
+
+    Attributes:
+        cut: the rows took `most_bytes`, and more of them may follow.
+    """
+
+    cut = False
+
 
 @dataclass(frozen=True, slots=True)
 class WaitFilter:
-    """Which waits to list, newest first."""
+    """Which waits to list, newest first. `most_bytes`: after as many bytes of rows it is cut."""
 
     namespace: str | None = None
     state: str | None = None
@@ -18,11 +31,12 @@ class WaitFilter:
     labels: Mapping[str, str] | None = None
     before: WaitId | None = None
     limit: int = 100
+    most_bytes: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list, newest first. `sink` is its kind."""
+    """Which deliveries to list, newest first; `sink` is its kind. `most_bytes`: as for waits."""
 
     namespace: str | None = None
     state: str | None = None
@@ -30,6 +44,7 @@ class DeliveryFilter:
     wait_id: str | None = None
     before: DeliveryId | None = None
     limit: int = 100
+    most_bytes: float = math.inf
 
 
 class AuditFilter(NamedTuple):

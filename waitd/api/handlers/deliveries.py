@@ -9,7 +9,7 @@ from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import SUBJECTS, caller_of
-from waitd.api.handlers.lists import Lists, Page
+from waitd.api.handlers.lists import PART_BYTES, Lists, Page
 from waitd.api.server.bodies import json_response, read_json
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.views import delivery_item
@@ -32,7 +32,7 @@ class DeliveryHandlers:
         query = queries.delivery_filter(request.query, request[PRINCIPAL].visible_namespace)
         page = Page(
             find=lambda before, limit: self._store.find_deliveries(
-                replace(query, before=before, limit=limit)
+                replace(query, before=before, limit=limit, most_bytes=PART_BYTES)
             ),
             key=lambda delivery: delivery.id,
             view=lambda delivery: delivery_item(delivery, self._sinks),

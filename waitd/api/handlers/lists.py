@@ -18,9 +18,11 @@ from waitd.api.server.heads import add_answer_headers
 from waitd.api.server.loopback_guard import JSON
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.quotas import PAGE_BYTES, Resource
+from waitd.ports import Part
 
-#: How many items are read first, and about how many bytes of them from then on: an item may have
-#: 60 KiB, or ten times as much with the deliveries of a wait.
+#: How many items are read first, and about how many bytes of them from then on. The store stops
+#: at so many bytes of rows, too, whatever the first ones were like: an item may have 200 KiB, or
+#: four times as much with the deliveries of a wait.
 FIRST_PART = 8
 PART_BYTES = 512 * 1024
 MAX_PART = 250
@@ -43,6 +45,7 @@ class Page(Generic[Item]):
 
     Attributes:
         find: reads up to a number of items after the item with the given key; None: from the start.
+            It may return fewer as a `Part` that is cut.
         key: the key of an item, which the token of the next page holds.
         view: an item as the API shows it.
         before: the key that the previous page ended with.
@@ -73,7 +76,7 @@ class Page(Generic[Item]):
                 text = exact_json.dumps(self.view(item))
                 sent, size, self.before = sent + 1, size + len(text), self.key(item)
                 yield text
-            if len(items) < wanted:
+            if len(items) < wanted and not (isinstance(items, Part) and items.cut):
                 return
             part = next_part(sent, size)
 

@@ -11,7 +11,7 @@ from waitd.api.authentication import AUTHORIZE_AGAIN, PRINCIPAL
 from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.costs import CostHandlers
-from waitd.api.handlers.lists import Lists, Page
+from waitd.api.handlers.lists import PART_BYTES, Lists, Page
 from waitd.api.problems import ProblemError, refusal
 from waitd.api.server.bodies import json_response, read_body, read_no_fields
 from waitd.api.submission.admission import Admission
@@ -135,7 +135,9 @@ class WaitHandlers:
         store = self._dependencies.store
         find = store.find_unreadable if query.state == UNREADABLE else store.find
         page: Page[StoredWait | UnreadableWait] = Page(
-            find=lambda before, limit: find(replace(query, before=before, limit=limit)),
+            find=lambda before, limit: find(
+                replace(query, before=before, limit=limit, most_bytes=PART_BYTES)
+            ),
             key=lambda wait: wait.id,
             view=lambda wait: unreadable_view(wait) if isinstance(wait, UnreadableWait) else self._view(wait),
             before=query.before,

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import LargeBinary, case, cast, func, literal_column, select
 
-from waitd.ports import UnreadableWait, WaitFilter
+from waitd.ports import Part, UnreadableWait, WaitFilter
 from waitd.stores.codec import WaitRow, decode_wait
 from waitd.stores.schema import waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
@@ -38,20 +38,27 @@ _RAW_BY_BYTES = _raw("CAST(waits.id AS BLOB)")
 
 async def find(
     connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
-) -> list[UnreadableWait]:
+) -> Part[UnreadableWait]:
     """See `ApiStore.find_unreadable`. A wait that was mended or deleted is not listed any more."""
-    found: list[UnreadableWait] = []
+    found: Part[UnreadableWait] = Part()
+    size = 0
     for row_id in sorted(unreadable.errors("waits"), key=display_id, reverse=True):
         if filter_.labels or (filter_.before is not None and display_id(row_id) >= filter_.before):
             continue
-        found += [
+        matching = [
             wait
             for wait in await _read(connection, row_id, unreadable)
             if filter_.namespace in {None, wait.namespace} and filter_.kind in {None, wait.row.get("kind")}
         ]
+        found += matching
+        size += sum(len(str(wait.row)) for wait in matching)
         if len(found) >= filter_.limit:
             break
-    return found[: filter_.limit]
+        if size >= filter_.most_bytes:
+            found.cut = True
+            break
+    del found[filter_.limit :]
+    return found
 
 
 async def get(

@@ -1,5 +1,6 @@
 """Reads waits: by id, by filter, and all that wait. Rows that cannot be read are set aside."""
 
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from sqlalchemy import (
 
 from waitd.core.errors import NotFound, Unreadable
 from waitd.core.waits.wait import WaitId, WaitState
-from waitd.ports import StoredDelivery, StoredWait, WaitFilter
+from waitd.ports import Part, StoredDelivery, StoredWait, WaitFilter
 from waitd.stores.codec import (
     WaitingRow,
     WaitRow,
@@ -39,18 +40,29 @@ LOAD_SLICE = 500
 #: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of
 #: times.
 MAX_DELIVERIES = 64
+#: Beside the newest eight, one to each sink, as many as have so many bytes of parameters of sinks.
+MAX_SINKS, MAX_SINK_BYTES = 8, 65_536
 #: Under this name the waits are set aside whose deliveries are on a damaged page.
 DELIVERIES_OF = "deliveries of waits"
 
 _AFTER, _LIMIT = bindparam("after", type_=Text), bindparam("limit", type_=Integer)
 BY_ID = Statement(select(waits).where(one_of(waits.c.id, "ids")))
 _NEWEST_FIRST = func.row_number().over(partition_by=deliveries.c.wait_id, order_by=deliveries.c.id.desc())
+_NEWER_BYTES = func.sum(func.length(deliveries.c.sink)).over(
+    partition_by=deliveries.c.wait_id, order_by=deliveries.c.id.desc()
+)
 _RANKED = (
-    select(deliveries, _NEWEST_FIRST.label("rank")).where(one_of(deliveries.c.wait_id, "ids")).subquery()
+    select(deliveries, _NEWEST_FIRST.label("rank"), _NEWER_BYTES.label("bytes"))
+    .where(one_of(deliveries.c.wait_id, "ids"))
+    .subquery()
 )
 DELIVERIES = Statement(
     select(*(_RANKED.c[column.name] for column in deliveries.c))
-    .where(_RANKED.c.rank <= literal_column(str(MAX_DELIVERIES)))
+    .where(
+        _RANKED.c.rank <= literal_column(str(MAX_DELIVERIES)),
+        (_RANKED.c.bytes <= literal_column(str(MAX_SINK_BYTES)))
+        | (_RANKED.c.rank <= literal_column(str(MAX_SINKS))),
+    )
     .order_by(_RANKED.c.id)
 )
 WAITING = Statement(
@@ -86,7 +98,8 @@ async def rows_by_id(
 
 
 async def _whole_or_each(
-    whole: Awaitable[list[tuple[Any, ...]]], fetch_each: Callable[[], Awaitable[list[tuple[Any, ...]]]]
+    whole: Awaitable[list[tuple[Any, ...]]],
+    fetch_each: Callable[[], Awaitable[list[tuple[Any, ...]]]],
 ) -> list[tuple[Any, ...]]:
     """The rows of a query; one by one if a damaged one among them makes the query fail."""
     try:
@@ -113,7 +126,11 @@ async def _undamaged(
 
 
 async def _page(
-    connection: ConnectionThread, query: Statement, unreadable: UnreadableRows, **params: Any
+    connection: ConnectionThread,
+    query: Statement,
+    unreadable: UnreadableRows,
+    most_bytes: float = math.inf,
+    **params: Any,
 ) -> list[tuple[Any, ...]]:
     """A page of rows of waits; the first column is the id, and the only one of damaged rows.
 
@@ -130,7 +147,12 @@ async def _page(
             row for (wait_id,) in ids for row in await _undamaged(wait_id, fetch, unreadable) or [(wait_id,)]
         ]
 
-    return await _whole_or_each(query.fetch_all(connection, **params), fetch_each)
+    whole = (
+        query.fetch_all(connection, **params)
+        if most_bytes == math.inf
+        else query.fetch_part(connection, most_bytes, **params)
+    )
+    return await _whole_or_each(whole, fetch_each)
 
 
 async def _decoded_page(  # noqa: PLR0917 - what its callers pass on
@@ -236,12 +258,13 @@ def decode_one(
 
 async def find(
     connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
-) -> list[StoredWait]:
+) -> Part[StoredWait]:
     """Waits that match the filter, newest first, each with its newest deliveries."""
-    result: list[StoredWait] = []
-    while len(result) < filter_.limit:
+    result: Part[StoredWait] = Part()
+    while len(result) < filter_.limit and not result.cut:
         page = replace(filter_, limit=filter_.limit - len(result))
-        rows = await _page(connection, Statement(matching(page)), unreadable)
+        rows = await _page(connection, Statement(matching(page)), unreadable, filter_.most_bytes)
+        cut = isinstance(rows, Part) and rows.cut
         whole = [WaitRow._make(row) for row in rows if len(row) > 1]
         ended = [row.id for row in whole if row.finished_at is not None and isinstance(row.id, str)]
         by_wait = await deliveries_of(connection, ended, unreadable)
@@ -251,7 +274,8 @@ async def find(
 
         async for part in sliced(whole):
             result += unreadable.readable("waits", part, decode)
-        last = _last_id(rows) if len(rows) == page.limit else None
+        result.cut = cut and bool(result)  # what is unreadable must not end a list
+        last = _last_id(rows) if cut or len(rows) == page.limit else None
         if last is None:
             break
         before = last if isinstance(last, str) else _text_below(last, filter_.before)

@@ -10,13 +10,14 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
 
+from waitd.ports import Part
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,14 @@ class ConnectionThread:
         """
         statements, self._deferred = [*self._deferred, (sql, values, None)], []
         return await self.run(execute, statements, self._torn_tables)
+
+    async def fetch_part(self, sql: str, values: Sequence[Any], most_bytes: float) -> Part[tuple[Any, ...]]:
+        """The rows of a query, until they have `most_bytes`; they are never more in memory.
+
+        Raises:
+            sqlite3.Error: the query fails.
+        """
+        return await self.run(_read_part, sql, values, most_bytes, self._torn_tables)
 
     def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Calls `function(connection, *args)` in the thread.
@@ -162,6 +171,28 @@ def _check_left_out(connection: sqlite3.Connection, sql: str, must_change: MustC
         raise sqlite3.IntegrityError(
             f"a row was left out without an error by {sql[:30]!r}…; look for triggers that someone added"
         )
+
+
+def _read_part(
+    connection: sqlite3.Connection,
+    sql: str,
+    values: Sequence[Any],
+    most_bytes: float,
+    torn_tables: set[str],
+) -> Part[tuple[Any, ...]]:
+    part: Part[tuple[Any, ...]] = Part()
+    size = 0
+    try:
+        with closing(connection.execute(sql, values)) as cursor:
+            for row in cursor:
+                part.append(row)
+                size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+                if size >= most_bytes:
+                    part.cut = True
+                    break
+    except sqlite3.DatabaseError:  # a damaged row: read all that can be read
+        return Part(execute(connection, [(sql, values, None)], torn_tables))
+    return part
 
 
 def _read_without_index(

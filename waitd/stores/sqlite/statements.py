@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from waitd.ports import Part
 from waitd.stores.codec import well_formed
 from waitd.stores.sqlite.connection_thread import ConnectionThread, MustChange
 
@@ -50,6 +51,12 @@ class Statement:
     async def fetch_all(self, connection: ConnectionThread, **params: Any) -> list[tuple[Any, ...]]:
         """Its rows. Raises sqlite3.Error."""
         return await connection.fetch_all(self.sql, self._values(params))
+
+    async def fetch_part(
+        self, connection: ConnectionThread, most_bytes: float, **params: Any
+    ) -> Part[tuple[Any, ...]]:
+        """Its rows until they have `most_bytes`. Raises sqlite3.Error."""
+        return await connection.fetch_part(self.sql, self._values(params), most_bytes)
 
     def defer(self, connection: ConnectionThread, *, must_change: int = 0, **params: Any) -> None:
         """Runs it together with the next statement that is fetched or committed.
