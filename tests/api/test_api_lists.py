@@ -170,6 +170,32 @@ async def test_a_reader_that_does_not_read_is_disconnected_and_frees_its_place(
         assert not answer.endswith(b"0\r\n\r\n"), "it is cut, and not taken for whole"
 
 
+async def test_what_a_reader_does_not_take_is_not_read_from_the_store(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await big_waits(api, 300)
+    monkeypatch.setattr(dependencies, "PAGE_BYTES", 1 << 40)
+    read: list[int] = []
+    find = api.store.find
+
+    async def counted_find(filter_: Any) -> Any:
+        part = await find(filter_)
+        read.append(sum(stored.spec_size for stored in part))
+        return part
+
+    monkeypatch.setattr(api.store, "find", counted_find)
+    async with connected(api, limit=1) as (reader, writer):
+        writer.write(REQUEST % b"none")
+        await reader.readexactly(12)
+        for _ in range(100):  # others are served meanwhile
+            await api.get("/v1/limits")
+        assert sum(read) < 8 * 2**20, "the buffers of the connection, and a part"
+        rest = b""
+        while b"next_page_token" not in rest:
+            rest = rest[-100:] + await reader.read(1 << 16)
+    assert sum(read) > 17 * 2**20
+
+
 async def test_a_list_whose_rest_cannot_be_read_is_cut_and_not_taken_for_whole(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -153,6 +154,36 @@ async def test_unfinished_heads_use_little_memory(tmp_path: Path) -> None:
             assert parse_answer(await reader.read()) == (408, "request-timeout")
             writer.close()
             await writer.wait_closed()
+
+
+async def test_readers_of_large_lists_that_stop_reading_use_little_memory(tmp_path: Path) -> None:
+    """Four lists of 60 MB each; a reader's page budget is larger than that."""
+    headers = {f"x-{n}": "x" * 4000 for n in range(14)}
+    large = WAIT | {"params": {"endpoint": "http://127.0.0.1:9/never", "headers": headers}}
+    line = orjson.dumps(large) + b"\n"
+    async with daemon(tmp_path, WAITD_LIMITS__PAGE_BYTES=str(2**30)) as waitd, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        typed = {"Content-Type": "application/x-ndjson"}
+        for _ in range(5):  # batches
+            async with client.post(
+                f"{waitd.url}/v1/waits:batch", data=BytesIO(line * 200), headers=typed
+            ) as answer:
+                assert (await answer.read()).count(b'"status":201') == 200
+        assert waitd.process is not None
+        process = psutil.Process(waitd.process.pid)
+        await get(f"{waitd.url}/v1/waits?limit=8")
+        before = process.memory_info().rss
+        for _ in range(4):
+            reader, writer = await stack.enter_async_context(
+                open_connection(urlsplit(waitd.url).port, limit=1)
+            )
+            writer.write(b"GET /v1/waits?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await reader.readexactly(12) == b"HTTP/1.1 200"
+        async with client.get(f"{waitd.url}/v1/waits") as answer:
+            assert answer.status == 429, "four lists of one caller at a time"
+        for _ in range(20):
+            await get(f"{waitd.url}/readyz")
+        assert process.memory_info().rss - before < 30 * 2**20
 
 
 async def test_the_daemon_raises_a_low_limit_of_file_descriptors(tmp_path: Path) -> None:
