@@ -16,7 +16,7 @@ DOCUMENTED = Path(__file__).parents[1] / "config" / "waitd.toml"
 EXAMPLES = {
     "s3_events_queue_url",
     *("api_keys_file", "oidc_issuer", "oidc_audience", "oidc_roles", "namespaces"),
-    *("tls_certificate", "tls_key"),
+    *("tls_certificate", "tls_key", "metrics_bind"),
     *(
         "state_dir",
         "database_url",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -77,6 +78,31 @@ async def test_a_failed_probe_of_the_image_has_a_message(running: Daemon) -> Non
     assert "does not answer" in message
 
 
+async def metrics_alone_need_no_key(waitd: Daemon, key: str, authority: Authority) -> None:
+    """The address of the metrics serves nothing else, and no wait may poke it."""
+    address = f"http://{(await waitd.logged('serving_metrics'))['address']}"
+    connector = aiohttp.TCPConnector(ssl=authority.context())
+    async with aiohttp.ClientSession(connector=connector) as client:
+
+        async def status(url: str, method: str = "GET", **options: Any) -> int:
+            async with client.request(method, url, **options) as answer:
+                return answer.status
+
+        host = {"Host": "10.1.2.3:9795"}  # Prometheus uses the pod's address
+        assert await status(f"{address}/metrics", headers=host) == 200
+        assert await status(f"{waitd.url}/metrics") == 401
+        for method, path, expected in (
+            ("GET", "/v1/waits", 404),
+            ("GET", "/readyz", 404),
+            ("POST", "/v1/waits", 404),
+            ("POST", "/metrics", 405),
+        ):
+            assert await status(address + path, method) == expected
+        own = {"kind": "http", "params": {"endpoint": f"{address}/metrics"}}
+        bearer = {"Authorization": f"Bearer {key}"}
+        assert await status(f"{waitd.url}/v1/waits", "POST", json=own, headers=bearer) == 422
+
+
 def responder(status: str, body: str) -> Handler:
     """Serves one response to the first request of a connection."""
 
@@ -103,7 +129,9 @@ async def test_a_daemon_with_a_certificate_and_keys_is_probed_by_https_without_a
     keys = tmp_path / "api-keys"
     keys.write_text("waitd_test_" + "x" * 43 + " admin\n")
     tls = {"WAITD_TLS_CERTIFICATE": str(authority.certificate), "WAITD_TLS_KEY": str(authority.key)}
-    async with daemon(tmp_path / "state", WAITD_API_KEYS_FILE=str(keys), **tls) as waitd:
+    metrics = {"WAITD_METRICS_BIND": "127.0.0.1:0"}
+    async with daemon(tmp_path / "state", WAITD_API_KEYS_FILE=str(keys), **tls, **metrics) as waitd:
+        await metrics_alone_need_no_key(waitd, keys.read_text().split()[0], authority)
         bind = urlsplit(waitd.url).netloc
         for path in ("/livez", "/readyz"):
             assert await asyncio.to_thread(health, path, bind, **tls) == (0, "")

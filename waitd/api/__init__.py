@@ -5,7 +5,7 @@ What a wait's parameters mean lives in `waitd.probes` and `waitd.sinks`, storage
 and the order of start and drain in `waitd.app`.
 """
 
-from waitd.api.application import build_application
+from waitd.api.application import build_application, build_metrics_application
 from waitd.api.dependencies import ApiDependencies, Health, Limits
 from waitd.api.follow.feed import EventFeed
 from waitd.api.follow.long_polls import LongPolls
@@ -24,4 +24,5 @@ __all__ = [
     "Throttle",
     "TlsSite",
     "build_application",
+    "build_metrics_application",
 ]

@@ -1,6 +1,7 @@
 """The aiohttp application: every route behind its checks, and one middleware around all of them."""
 
 import asyncio
+from dataclasses import replace
 from time import perf_counter
 
 import structlog
@@ -11,6 +12,7 @@ from waitd.api.authentication import PRINCIPAL, Gatekeeper, log_refused
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import DONE, SUBJECTS, log_change
 from waitd.api.handlers.docs import DocsHandlers
+from waitd.api.handlers.health import HealthHandlers
 from waitd.api.openapi import build_document
 from waitd.api.problems import PROBLEM, ProblemError, classify_error, problem_response
 from waitd.api.queries import check_known
@@ -50,6 +52,22 @@ def build_application(dependencies: ApiDependencies) -> web.Application:
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
         add(route.path, _with_checks(route, gatekeeper, dependencies.throttle), expect_handler=_check_first)
+    return application
+
+
+def build_metrics_application(dependencies: ApiDependencies) -> web.Application:
+    """Builds an application that answers `GET /metrics` to anyone, and nothing else."""
+    health = HealthHandlers(replace(dependencies, open_metrics=True))
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
+            return problem_response(classify_error(error))
+
+    application = web.Application(middlewares=[answer])
+    application.router.add_get("/metrics", health.metrics)
     return application
 
 

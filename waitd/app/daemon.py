@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import anyio
 import structlog
@@ -10,18 +11,29 @@ from aiohttp import web
 from sqlalchemy.engine import make_url
 
 from waitd import __build__, __version__
-from waitd.api import ApiDependencies, ApiRunner, Certificate, Limits, TlsSite, build_application
+from waitd.api import (
+    ApiDependencies,
+    ApiRunner,
+    Certificate,
+    Limits,
+    TlsSite,
+    build_application,
+    build_metrics_application,
+)
 from waitd.app.adapters import Adapters
 from waitd.app.auth import ApiGuard
 from waitd.app.engine import Engine
 from waitd.app.limits import build_throttle, connection_limit
 from waitd.core.errors import StoreUnusable
-from waitd.settings import Settings
+from waitd.metrics import Instruments
+from waitd.settings import Settings, parse_bind
 
 log = structlog.get_logger(__name__)
 
 #: How many connections may wait to be accepted.
 BACKLOG = 1024
+#: How many connections the address of the metrics may have.
+MAX_SCRAPERS = 32
 
 
 class Daemon:
@@ -34,33 +46,33 @@ class Daemon:
         self._egress = adapters.egress
         self._connections = adapters.connections
         self._keyring = guard.keyring
-        self.application = build_application(
-            ApiDependencies(
-                store=engine.store,
-                poking=engine.poker,
-                probes=engine.probes,
-                sinks=adapters.sinks,
-                connections=adapters.connections,
-                long_polls=engine.long_polls,
-                feed=engine.feed,
-                instruments=engine.instruments,
-                limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
-                health=self,
-                before_scrape=engine.refresh_gauges,
-                signal_receiver=engine.signals,
-                keyring=guard.keyring,
-                inspector=adapters.inspector,
-                authenticator=guard.authenticator,
-                namespaces=guard.namespaces,
-                now=engine.clock.now,
-                meter=engine.meter,
-                throttle=build_throttle(settings, engine.instruments),
-                kept_limits=engine.kept_limits,
-                page_bytes=lambda namespace: settings.limits_of(namespace).page_bytes,
-                open_metrics=settings.open_metrics,
-                disk=engine.disk_watch.room,
-            )
+        dependencies = ApiDependencies(
+            store=engine.store,
+            poking=engine.poker,
+            probes=engine.probes,
+            sinks=adapters.sinks,
+            connections=adapters.connections,
+            long_polls=engine.long_polls,
+            feed=engine.feed,
+            instruments=engine.instruments,
+            limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
+            health=self,
+            before_scrape=engine.refresh_gauges,
+            signal_receiver=engine.signals,
+            keyring=guard.keyring,
+            inspector=adapters.inspector,
+            authenticator=guard.authenticator,
+            namespaces=guard.namespaces,
+            now=engine.clock.now,
+            meter=engine.meter,
+            throttle=build_throttle(settings, engine.instruments),
+            kept_limits=engine.kept_limits,
+            page_bytes=lambda namespace: settings.limits_of(namespace).page_bytes,
+            open_metrics=settings.open_metrics,
+            disk=engine.disk_watch.room,
         )
+        self.application = build_application(dependencies)
+        self._metrics_application = build_metrics_application(dependencies)
 
     # ------------------------------------------------------------ health
 
@@ -104,8 +116,8 @@ class Daemon:
         """
         await self.engine.signals.load()
         await self.engine.disk_watch.measure()
-        runner = await self._listen()
-        try:
+        async with AsyncExitStack() as listeners:
+            runner = await self._listen(listeners)
             async with anyio.create_task_group() as tasks:
                 with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stop_signals:
                     self.engine.start(tasks)
@@ -115,23 +127,22 @@ class Daemon:
                         break
                     await self._drain(runner)
                     tasks.cancel_scope.cancel()
-        finally:
-            await runner.cleanup()
         if self.engine.store.loss:
             raise StoreUnusable(f"the database was lost while the daemon ran: {self.engine.store.loss}")
 
-    async def _listen(self) -> web.AppRunner:
+    async def _listen(self, listeners: AsyncExitStack) -> web.AppRunner:
+        """Listens until `listeners` are closed; returns the runner of the API."""
         settings = self._settings
+        if settings.metrics_bind is not None:
+            await self._listen_for_scrapes(listeners, *parse_bind(settings.metrics_bind))
         runner = ApiRunner(
             self.application,
             instruments=self.engine.instruments,
             max_connections=connection_limit(settings),
         )
+        listeners.push_async_callback(runner.cleanup)
         await runner.setup()
-        await self._build_site(runner).start()
-        for address in runner.addresses:
-            self._egress.add_listener(*address[:2])
-        host, port = runner.addresses[0][:2]
+        host, port = await self._start(runner, self._build_site(runner))
         log.info(
             "serving",
             version=__version__,
@@ -143,6 +154,26 @@ class Daemon:
             store=make_url(settings.store_url).render_as_string(hide_password=True),
         )
         return runner
+
+    async def _listen_for_scrapes(self, listeners: AsyncExitStack, host: str, port: int) -> None:
+        """Serves the metrics; its connections are not counted among those of the API."""
+        runner = ApiRunner(
+            self._metrics_application,
+            instruments=Instruments(version=__version__),
+            max_connections=MAX_SCRAPERS,
+        )
+        listeners.push_async_callback(runner.cleanup)
+        await runner.setup()
+        host, port = await self._start(runner, web.TCPSite(runner, host, port))
+        log.info("serving_metrics", address=f"{host}:{port}")
+
+    async def _start(self, runner: web.AppRunner, site: web.BaseSite) -> tuple[str, int]:
+        """Starts to listen; returns the address. No wait may poke the daemon itself."""
+        await site.start()
+        for address in runner.addresses:
+            self._egress.add_listener(*address[:2])
+        host, port = runner.addresses[0][:2]
+        return host, port
 
     def _build_site(self, runner: web.AppRunner) -> web.BaseSite:
         """The site that the API listens on: with TLS if there is a certificate."""

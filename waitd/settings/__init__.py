@@ -10,6 +10,6 @@ those of the cost ledger, `limits` those of namespaces and callers; `types` vali
 from waitd.settings.cost import CostSettings
 from waitd.settings.daemon import Settings
 from waitd.settings.loading import load
-from waitd.settings.types import NamespaceSettings
+from waitd.settings.types import NamespaceSettings, parse_bind
 
-__all__ = ["CostSettings", "NamespaceSettings", "Settings", "load"]
+__all__ = ["CostSettings", "NamespaceSettings", "Settings", "load", "parse_bind"]

@@ -30,16 +30,13 @@ from waitd.settings.types import (
     RoleName,
     TlsKey,
     as_tuple,
+    default_state_dir,
     entry_of,
+    parse_bind,
 )
 
 #: Renamed settings: the old name and the new one.
 RENAMED = {"ladder": "delivery_retry_delays"}
-
-
-def default_state_dir() -> Path:
-    """`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "waitd"
 
 
 class Settings(BaseSettings):
@@ -52,6 +49,10 @@ class Settings(BaseSettings):
     bind: Bind = Field(
         "127.0.0.1:8795",
         description="Address and port of the API. An address other than loopback requires authentication.",
+    )
+    metrics_bind: Bind | None = Field(
+        None,
+        description="A further address and port that serves `/metrics` alone, in plain HTTP, to everyone who reaches it.",
     )
     authentication: bool | Literal["auto"] = Field(
         "auto",
@@ -320,12 +321,12 @@ class Settings(BaseSettings):
     @property
     def host(self) -> str:
         """The host part of `bind`, without brackets."""
-        return self.bind.rpartition(":")[0].removeprefix("[").removesuffix("]")
+        return parse_bind(self.bind)[0]
 
     @property
     def port(self) -> int:
         """The port part of `bind`; with 0, the system chooses one."""
-        return int(self.bind.rpartition(":")[2])
+        return parse_bind(self.bind)[1]
 
     @property
     def store_url(self) -> str:

@@ -1,5 +1,6 @@
 """The validated types of the settings."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,17 @@ class NamespaceSettings(BaseModel):
     def has_rules(self) -> bool:
         """Whether the entry says what the waits may use."""
         return not self.model_fields_set or bool(self.model_fields_set - {"weight", "limits"})
+
+
+def default_state_dir() -> Path:
+    """`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "waitd"
+
+
+def parse_bind(bind: str) -> tuple[str, int]:
+    """The host, without brackets, and the port of a valid address to listen on."""
+    host, _, port = bind.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _check_bind(value: str) -> str:
