@@ -14,6 +14,7 @@ from fakes import FakeConnections
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotInstalled
+from waitd.outgoing import TlsContexts
 from waitd.sinks.brokers import broker
 from waitd.sinks.brokers.amqp import AmqpSink
 from waitd.sinks.brokers.broker import InvalidConnection, broker_address, connection_tls_context
@@ -214,7 +215,7 @@ async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any
 
 
 def test_a_connection_without_ssl_has_no_tls_context() -> None:
-    assert connection_tls_context(Connection("c")) is None
+    assert connection_tls_context(TlsContexts(), Connection("c")) is None
 
 
 @pytest.mark.parametrize(
@@ -222,12 +223,13 @@ def test_a_connection_without_ssl_has_no_tls_context() -> None:
     [
         ({"ssl": "true"}, ssl.CERT_REQUIRED, True),
         ({"ssl": True, "verify": "false"}, ssl.CERT_NONE, False),
+        ({"ssl": True, "ssl_cert_reqs": "none"}, ssl.CERT_NONE, False),
         ({"ssl": True, "ssl_check_hostname": "false"}, ssl.CERT_REQUIRED, False),
     ],
 )
 def test_the_extra_configures_tls(
     extra: dict[str, Any], verify_mode: ssl.VerifyMode, check_hostname: bool
 ) -> None:
-    context = connection_tls_context(Connection("c", extra=extra))
+    context = connection_tls_context(TlsContexts(), Connection("c", extra=extra))
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (verify_mode, check_hostname)

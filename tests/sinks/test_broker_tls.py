@@ -18,6 +18,7 @@ from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
+from waitd.outgoing import EgressGuard, TlsContexts
 from waitd.ports import OutboxItem
 
 #: The greeting of a NATS server without TLS.
@@ -70,6 +71,20 @@ async def test_nothing_is_sent_to_a_broker_without_tls(broker_setup: SinkSetup) 
     assert isinstance(await deliver(broker_setup, connection, make_item()), DeliveryFailed)
     assert received[:1] == b"\x16"  # a handshake, and nothing else
     assert PASSWORD.encode() not in received
+
+
+async def test_the_trust_store_of_the_settings_holds(
+    broker_setup: SinkSetup, ca: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca)
+    broker = broker_setup.broker
+    broker.enable_tls(broker_setup.proxy)
+    connection = broker.with_tls(broker_setup.connection)
+    assert await deliver(broker_setup, connection, make_item()) == Delivered()
+    egress = EgressGuard(tls=TlsContexts("certifi"))
+    async with broker.sink(broker_setup.connections, egress) as broker_setup.sink:
+        refused = DeliveryFailed(f"the TLS certificate of {broker_setup.sink.broker} is not trusted")
+        assert await deliver(broker_setup, connection, make_item()) == refused
 
 
 async def test_an_unreadable_tls_file_is_a_failure(broker_setup: SinkSetup) -> None:

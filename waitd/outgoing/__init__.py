@@ -29,7 +29,7 @@ from waitd.outgoing.json_client import JsonClient, JsonResponse, ServiceClient
 from waitd.outgoing.lookups import CaresLookup, SystemLookup
 from waitd.outgoing.loop import ResolverLoop
 from waitd.outgoing.names import CachingResolver, Lookup, LookupFailed, NameNotFound, NameUnanswered
-from waitd.outgoing.tls_sessions import TlsContexts
+from waitd.outgoing.tls_sessions import TlsContexts, TlsFiles
 
 __all__ = [
     "AddressRefused",
@@ -52,6 +52,7 @@ __all__ = [
     "ServiceClient",
     "SystemLookup",
     "TlsContexts",
+    "TlsFiles",
     "describe_error",
     "drain_body",
     "find_address_refused",

@@ -27,6 +27,15 @@ MinimumVersion = Literal["1.2", "1.3"]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
+class TlsFiles(NamedTuple):
+    """Paths of PEM files, and the key's password."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    password: str | None = None
+
+
 class TlsContexts:
     """What all TLS of a daemon has in common, and contexts for connections without certificates."""
 
@@ -49,6 +58,28 @@ class TlsContexts:
     def ca_file(self) -> str | None:
         """The authorities for a library that takes no context; None: they are in no file."""
         return self._ca_file or ssl.get_default_verify_paths().cafile
+
+    @property
+    def minimum_version(self) -> ssl.TLSVersion:
+        """The oldest version of TLS that is spoken."""
+        return self._minimum_version
+
+    def for_library(
+        self, files: TlsFiles, *, verify: bool = True, check_hostname: bool = True
+    ) -> ssl.SSLContext:
+        """Returns a new context for a library that does not speak HTTP. Blocks: it reads files.
+
+        Raises:
+            OSError, TypeError, ValueError: a file cannot be read. The message may quote the
+                password.
+        """
+        context = ssl.create_default_context(cafile=files.ca or self._ca_file)
+        if files.certificate:
+            context.load_cert_chain(files.certificate, files.key, files.password)
+        context.minimum_version = self._minimum_version
+        context.check_hostname = verify and check_hostname
+        context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+        return context
 
     def get(self, *, verify: bool) -> ssl.SSLContext:
         """Returns the context of connections without certificates; loads it at its first use."""

@@ -1,6 +1,7 @@
 """Credentials with a server that checks signatures and permissions, and from other sources."""
 
 import json
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,8 @@ from stream_server import answering, stream_server
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AssumedRole, AwsKeySource, parse_aws_connection
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.proxies import parse_proxies
+from waitd.core.connections.http_options import ClientTls
+from waitd.core.connections.proxies import DEFAULT_PROXIES, parse_proxies
 from waitd.core.errors import ConnectionUnavailable
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.outgoing import EgressGuard, TlsContexts
@@ -228,6 +230,26 @@ async def test_sts_is_verified_by_the_store_of_the_settings_and_reached_by_its_p
             environment = parse_proxies({"https": proxy.url})
             assert await look_up(port, EgressGuard(proxies=environment)) == STS_KEYS
             assert len(proxy.heads) == 1
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_sts_is_asked_over_no_older_tls_than_the_settings_say(tmp_path: Path, *, proxied: bool) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    old = authority.server_context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with stream_server(answering(sts_answer()), tls=old) as port, small_proxy() as proxy:
+        proxies = parse_proxies({"https": proxy.url}) if proxied else DEFAULT_PROXIES
+        endpoint, tls = f"https://127.0.0.1:{port}", ClientTls(verify=str(authority.file))
+        role = AssumedRole("arn:aws:iam::1:role/reader", (), endpoint, tls)
+        source = AwsKeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1", proxies)
+        credentials = AwsCredentials(
+            now=lambda: 0.0, egress=EgressGuard(tls=TlsContexts(minimum_version="1.3"))
+        )
+        with pytest.raises(ConnectionUnavailable, match="SSLError"):
+            await credentials.get(source)
+        assert await AwsCredentials(now=lambda: 0.0).get(source) == STS_KEYS
+        assert len(proxy.heads) == 2 * proxied
 
 
 async def test_a_role_is_assumed_over_the_tls_of_the_connection(tmp_path: Path) -> None:

@@ -1,22 +1,27 @@
 """The connections of the kind `sql`: logins, TLS, unavailable servers, and unusable connections."""
 
 import asyncio
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from daemon import until
 from databases import MariaDb, Postgres, PostgresWithTls, has_debian_postgres, running_server
 from installation import require_apt_package
+from pymysql.constants import CLIENT
 from raw_server import Poked, ScriptedConnections
 from sql_pokes import Database, SqlPoker, database_servers
+from stream_server import stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Success, Unreachable
-from waitd.outgoing import EgressGuard
+from waitd.outgoing import EgressGuard, TlsContexts
+from waitd.outgoing.tls_sessions import MinimumVersion
 from waitd.probes.sql.probe import SqlProbe
 from waitd.probes.sql.rows import SelectedRows, masked
 
@@ -138,6 +143,7 @@ def postgres_with_tls() -> Iterator[PostgresWithTls]:
 #: Host, PostgreSQL's mode, MySQL's mode, the trusted authority, and whether the poke succeeds.
 TLS = [
     ("127.0.0.1", "require", "REQUIRED", None, True),
+    ("127.0.0.1", "prefer", "PREFERRED", None, True),
     ("127.0.0.1", "verify-ca", "VERIFY_CA", "its own", True),
     ("localhost", "verify-full", "VERIFY_IDENTITY", "its own", True),
     ("127.0.0.1", "verify-full", "VERIFY_IDENTITY", "its own", False),  # the certificate is for localhost
@@ -200,6 +206,82 @@ async def test_postgresql_trusts_the_system_if_it_is_told_so(
     assert (await poke(connection, done)).reason == "tls"
     monkeypatch.setenv("SSL_CERT_FILE", str(postgres_with_tls.authority))
     assert isinstance(await poke(connection, done), Success)
+
+
+@pytest.mark.parametrize(
+    ("mode", "minimum", "expected"),
+    [
+        ("prefer", "1.2", "TLS"),
+        ("prefer", "1.3", "plain"),
+        ("require", "1.2", "TLS"),
+        ("require", "1.3", "tls"),
+    ],
+)
+async def test_the_minimum_version_of_the_settings_holds_for_postgresql(
+    *, mode: str, minimum: MinimumVersion, expected: str, postgres_with_tls: PostgresWithTls
+) -> None:
+    postgres_with_tls.sql("ALTER SYSTEM SET ssl_max_protocol_version = 'TLSv1.2'")
+    postgres_with_tls.sql("SELECT pg_reload_conf()")
+    await until(
+        lambda: postgres_with_tls.sql("SHOW ssl_max_protocol_version") == "TLSv1.2", what="the reload"
+    )
+    connection = postgres_with_tls.connection("postgres", host="localhost", extra={"sslmode": mode})
+    statement = (
+        "SELECT CASE WHEN ssl THEN 'TLS' ELSE 'plain' END AS it FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    )
+    egress = EgressGuard(tls=TlsContexts(minimum_version=minimum))
+    try:
+        async with SqlProbe(ScriptedConnections([connection]), egress=egress) as probe:
+            target = probe.parse({"conn_id": "db", "sql": statement, "message": "rows[0].it"}, namespace="n")
+            [verdict] = await probe.poke([Poked(target)])
+    finally:
+        postgres_with_tls.sql("ALTER SYSTEM RESET ssl_max_protocol_version")
+        postgres_with_tls.sql("SELECT pg_reload_conf()")
+    assert (verdict.message if isinstance(verdict, Success) else verdict.reason) == expected
+
+
+def mysql_greeting(*, tls: bool) -> bytes:
+    """The first packet of a MySQL server."""
+    capabilities = (CLIENT.CAPABILITIES | CLIENT.SSL) if tls else CLIENT.CAPABILITIES & ~CLIENT.SSL
+    body = b"\x0a8.0.0\0" + bytes(4) + b"saltsalt\0" + struct.pack("<H", capabilities & 0xFFFF)
+    body += struct.pack("<BHHB", 33, 2, capabilities >> 16, 21) + bytes(10) + b"saltsaltsalt\0"
+    return len(body).to_bytes(3, "little") + b"\0" + body
+
+
+@pytest.mark.parametrize(
+    ("mode", "tls", "says"),
+    [
+        (None, False, ["plain"]),
+        ("PREFERRED", False, ["plain"]),
+        ("REQUIRED", False, ["nothing"]),
+        ("VERIFY_CA", False, ["nothing"]),
+        (None, True, ["TLS", "plain"]),
+        ("PREFERRED", True, ["TLS", "plain"]),
+        ("REQUIRED", True, ["TLS"]),
+        ("DISABLED", True, ["plain"]),
+    ],
+)
+async def test_mysql_is_asked_for_tls_first(
+    *, mode: str | None, tls: bool, says: list[str], poke: SqlPoker
+) -> None:
+    """The server announces TLS and does not speak it, or does not announce it."""
+    heard = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(mysql_greeting(tls=tls))
+        head = await reader.read(4096)
+        flags = int.from_bytes(head[4:8], "little")
+        heard.append("nothing" if not head else "TLS" if flags & CLIENT.SSL else "plain")
+        writer.write(b"no TLS, and no MySQL" if heard[-1] == "TLS" else b"")
+        writer.close()
+
+    async with stream_server(serve) as port:
+        extra = {"ssl_mode": mode} if mode else {}
+        connection = Connection("db", "mysql", "127.0.0.1", port, login="u", password="p", extra=extra)
+        verdict = await poke(connection, sql="SELECT 1")
+        await until(lambda: len(heard) >= len(says), what="all that the server hears")
+    assert (type(verdict), verdict.reason) == (Unreachable, "database_unavailable")
+    assert heard == says
 
 
 @database_servers

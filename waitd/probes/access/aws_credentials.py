@@ -7,6 +7,7 @@ cached for a minute.
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -208,6 +209,28 @@ def _proxies(own: Proxies, environment: Proxies) -> dict[str, str] | None:
     return proxies if proxies or not (own.trust_env and environment.urls) else None
 
 
+def _session(profile: str | None, minimum: ssl.TLSVersion) -> Any:
+    """A session whose clients speak no older TLS, for which botocore has no option."""
+    from botocore.session import Session  # noqa: PLC0415
+
+    class TlsSession(Session):  # type: ignore[misc]  # botocore has no types
+        def create_client(self, *args: Any, **options: Any) -> Any:
+            client = super().create_client(*args, **options)
+            http = client._endpoint.http_session  # noqa: SLF001 - see above
+            new_context = http._get_ssl_context  # noqa: SLF001
+
+            def get_ssl_context() -> ssl.SSLContext:
+                context: ssl.SSLContext = new_context()
+                context.minimum_version = minimum
+                return context
+
+            http._get_ssl_context = get_ssl_context  # noqa: SLF001 - for the pools of proxies
+            http._manager.connection_pool_kw["ssl_context"] = get_ssl_context()  # noqa: SLF001
+            return client
+
+    return TlsSession(profile=profile)
+
+
 def _credentials(source: AwsKeySource, egress: EgressGuard) -> Any:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.credentials import (  # noqa: PLC0415
@@ -215,9 +238,8 @@ def _credentials(source: AwsKeySource, egress: EgressGuard) -> Any:
         Credentials,
         DeferredRefreshableCredentials,
     )
-    from botocore.session import Session  # noqa: PLC0415
 
-    session = Session(profile=source.profile)
+    session = _session(source.profile, egress.tls.minimum_version)
     session.set_default_client_config(
         Config(
             retries={"total_max_attempts": 1},

@@ -4,9 +4,9 @@
   extra `sslmode` is libpq's, `disable` to `verify-full`, with `sslrootcert` (a path, or `system`),
   `sslcert`, `sslkey`, `ssl_min_protocol_version`.
 - `mysql`: host, port and schema are the server and the database. The extra `ssl` is an object with
-  `ca`, `cert`, `key`; `ssl_mode` is `DISABLED`, `REQUIRED`, `VERIFY_CA` or `VERIFY_IDENTITY`. Or,
-  as for the client `mysql-connector-python`: `ssl_ca`, `ssl_cert`, `ssl_key`, `ssl_verify_cert`,
-  `ssl_verify_identity`, `ssl_disabled`.
+  `ca`, `cert`, `key`; `ssl_mode` is `DISABLED`, `PREFERRED` (the default), `REQUIRED`, `VERIFY_CA`
+  or `VERIFY_IDENTITY`. Or, as for the client `mysql-connector-python`: `ssl_ca`, `ssl_cert`,
+  `ssl_key`, `ssl_verify_cert`, `ssl_verify_identity`, `ssl_disabled`.
 - `sqlite`: host and schema are the absolute path of a file, which is opened read-only.
 """
 
@@ -21,6 +21,7 @@ from anyio import to_thread
 
 from waitd.core.connections.connection import Connection, Origin, parse_origin
 from waitd.core.connections.extras import check_extras
+from waitd.outgoing import TlsContexts, TlsFiles
 
 #: PostgreSQL's types that asyncpg decodes slowly, 3 to 10 µs a value, and their numbers: they
 #: arrive as text instead, which is how conditions see them.
@@ -31,13 +32,18 @@ _FILES = frozenset({"ca", "cert", "key"})
 
 
 class SqlEndpoint(NamedTuple):
-    """A database server. `connect` logs in and returns the driver's connection."""
+    """A database server.
+
+    Attributes:
+        connect: logs in, over TLS as the daemon's contexts say, and returns the driver's
+            connection.
+    """
 
     dialect: str
     origin: str
     host: str
     port: int
-    connect: Callable[[], Awaitable[Any]]
+    connect: Callable[[TlsContexts], Awaitable[Any]]
 
 
 class SqliteFile(NamedTuple):
@@ -90,21 +96,27 @@ def _postgres(connection: Connection) -> SqlEndpoint:
     return SqlEndpoint("postgresql", f"{server}/{database}", server.host, server.port, connect)
 
 
-async def _connect_postgres(connection: Connection, server: Origin, database: str, mode: str) -> Any:
+async def _connect_postgres(
+    connection: Connection, server: Origin, database: str, mode: str, contexts: TlsContexts
+) -> Any:
     import asyncpg  # noqa: PLC0415 - imported when the first query needs it
 
     extra = connection.extra
     tls: ssl.SSLContext | str | bool = False
+    dsn = None
     if mode in {"allow", "prefer"}:
         tls = mode
+        if contexts.minimum_version == ssl.TLSVersion.TLSv1_3:  # no argument of `connect` sets it
+            dsn = "postgresql://?ssl_min_protocol_version=TLSv1.3"
     elif mode != "disable":
         ca = extra.get("sslrootcert")
         verified = mode != "require" or bool(ca)
         files = (None if ca == "system" else ca, extra.get("sslcert"), extra.get("sslkey"))
-        tls = await _context(*files, verified=verified, check_hostname=mode == "verify-full")
+        tls = await _context(contexts, *files, verified=verified, check_hostname=mode == "verify-full")
         if extra.get("ssl_min_protocol_version") == "TLSv1.3":  # 1.2 is the least in any case
             tls.minimum_version = ssl.TLSVersion.TLSv1_3
     asyncpg_connection = await asyncpg.connect(
+        dsn,
         host=server.host,
         port=server.port,
         user=connection.login or None,
@@ -136,12 +148,15 @@ def _mysql(connection: Connection) -> SqlEndpoint:
     return SqlEndpoint("mysql", f"{server}/{connection.schema or ''}", server.host, server.port, connect)
 
 
-async def _connect_mysql(connection: Connection, server: Origin, mode: str, files: Mapping[str, Any]) -> Any:
+async def _connect_mysql(
+    connection: Connection, server: Origin, mode: str, files: Mapping[str, Any], contexts: TlsContexts
+) -> Any:
     from waitd.probes.sql import mysql  # noqa: PLC0415 - imported when the first query needs it
 
     tls = None
-    if mode not in {"DISABLED", "PREFERRED"}:
+    if mode != "DISABLED":
         tls = await _context(
+            contexts,
             *(files.get(name) for name in ("ca", "cert", "key")),
             verified=mode.startswith("VERIFY"),
             check_hostname=mode == "VERIFY_IDENTITY",
@@ -154,6 +169,7 @@ async def _connect_mysql(connection: Connection, server: Origin, mode: str, file
         db=connection.schema or None,
         charset="utf8mb4",
         ssl=tls,
+        tls_required=mode not in {"DISABLED", "PREFERRED"},
         program_name="waitd",
     )
 
@@ -167,23 +183,18 @@ def _sqlite(connection: Connection) -> SqliteFile:
     return SqliteFile(path)
 
 
-async def _context(ca: Any, cert: Any, key: Any, *, verified: bool, check_hostname: bool) -> ssl.SSLContext:
+async def _context(
+    contexts: TlsContexts, ca: Any, cert: Any, key: Any, *, verified: bool, check_hostname: bool
+) -> ssl.SSLContext:
     if not all(isinstance(each, str | None) for each in (ca, cert, key)):
         raise ValueError("its TLS files must be paths")
+    build = partial(
+        contexts.for_library, TlsFiles(ca, cert, key), verify=verified, check_hostname=check_hostname
+    )
     try:
-        context = await to_thread.run_sync(_load_context, ca, cert, key)
+        return await to_thread.run_sync(build)
     except (OSError, ValueError):
         raise ValueError("its TLS files cannot be read") from None
-    context.check_hostname = verified and check_hostname
-    context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE
-    return context
-
-
-def _load_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca)
-    if cert:
-        context.load_cert_chain(cert, key)
-    return context
 
 
 def _mysql_mode(extra: Mapping[str, Any], files: Mapping[str, Any]) -> str:
@@ -194,7 +205,7 @@ def _mysql_mode(extra: Mapping[str, Any], files: Mapping[str, Any]) -> str:
         return "VERIFY_IDENTITY"
     if _is_true(extra, "ssl_verify_cert") or files.get("ca"):
         return "VERIFY_CA"
-    return "REQUIRED" if files else "DISABLED"
+    return "REQUIRED" if files else "PREFERRED"
 
 
 def _is_true(extra: Mapping[str, Any], name: str) -> bool:

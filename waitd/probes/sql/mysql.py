@@ -3,10 +3,12 @@
 Imported when the first query needs it: aiomysql is optional.
 """
 
+import ssl
 from typing import Any
 
 import aiomysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, CR
+from pymysql.err import OperationalError
 
 #: The command that resets a session, of MySQL 5.7 and MariaDB 10.2; pymysql has no name for it.
 _COM_RESET_CONNECTION = 0x1F
@@ -18,9 +20,25 @@ class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # a
     aiomysql announces it always, and no argument of `connect` prevents that.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, tls_required: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
+        self._tls_required = tls_required
+
+    async def _request_authentication(self) -> None:
+        """Logs in. aiomysql itself does so in plain text where a server does not announce TLS."""
+        if not self.server_capabilities & CLIENT.SSL:
+            if self._tls_required:
+                raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server does not speak TLS")
+            self.client_flag &= ~CLIENT.SSL
+        await super()._request_authentication()
+
+    def close(self) -> None:
+        """Closes at once: over TLS, a closing transport would wait for the server's goodbye."""
+        writer = self._writer
+        super().close()
+        if writer is not None:
+            writer.transport.abort()
 
     async def reset(self) -> None:
         """Makes the session as it is after the login: its variables, tables, locks, transaction."""
@@ -28,8 +46,22 @@ class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # a
         await self._read_ok_packet()
 
 
-async def connect(**kwargs: Any) -> SingleStatementConnection:
-    """Logs in. The arguments are those of `aiomysql.connect`."""
+async def connect(*, tls_required: bool = False, **kwargs: Any) -> SingleStatementConnection:
+    """Logs in.
+
+    Args:
+        tls_required: do not log in without TLS. Otherwise it is used where it can be.
+        kwargs: those of `aiomysql.connect`.
+    """
+    try:
+        return await _log_in(tls_required=tls_required, **kwargs)
+    except OperationalError as error:
+        if tls_required or not isinstance(error.__cause__, ssl.SSLError):
+            raise
+    return await _log_in(**{**kwargs, "ssl": None})
+
+
+async def _log_in(**kwargs: Any) -> SingleStatementConnection:
     connection = SingleStatementConnection(**kwargs)
     try:
         await connection.ping()  # connects

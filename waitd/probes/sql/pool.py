@@ -9,6 +9,7 @@ next may be another caller's. A connection on which anything went wrong is close
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -17,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Unreachable
+from waitd.outgoing import TlsContexts
 from waitd.probes.sql.endpoints import SqlEndpoint
 from waitd.probes.sql.errors import TOO_LARGE
 from waitd.probes.sql.params import Query
@@ -38,8 +40,9 @@ class _Pool(NamedTuple):
 class DatabasePools:
     """The connection pools, by conn_id."""
 
-    def __init__(self, connections_per_database: int) -> None:
+    def __init__(self, connections_per_database: int, tls: TlsContexts) -> None:
         self._size = connections_per_database
+        self._tls = tls
         self._pools: dict[str, _Pool] = {}
 
     async def close(self) -> None:
@@ -82,7 +85,7 @@ class DatabasePools:
             return pool.engine
         engine = create_async_engine(
             f"{endpoint.dialect}+{_DRIVERS[endpoint.dialect]}://",
-            async_creator=endpoint.connect,
+            async_creator=partial(endpoint.connect, self._tls),
             poolclass=AsyncAdaptedQueuePool,
             pool_size=self._size,
             max_overflow=0,

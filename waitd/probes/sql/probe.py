@@ -52,7 +52,7 @@ class SqlProbe(Probe):
         """`egress` enforces the egress rules; default: the rules that always apply."""
         self._connections = connections
         self._egress = egress or EgressGuard()
-        self._pools = DatabasePools(connections_per_database)
+        self._pools = DatabasePools(connections_per_database, self._egress.tls)
         self._files = SqliteFiles()
         self._limiter = CapacityLimiter(WORKERS)
 

@@ -19,7 +19,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
-from waitd.outgoing import EgressGuard
+from waitd.outgoing import EgressGuard, TlsContexts
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -99,7 +99,7 @@ class AmqpSink(BrokerSink[AmqpParams, "AbstractConnection"]):
             connection = replace(connection, extra={**connection.extra, "ssl": True})
         with_tls = is_true(connection.extra.get("ssl"))
         address = self._address(connection, DEFAULT_TLS_PORT if with_tls else DEFAULT_PORT)
-        url, tls = await asyncio.to_thread(_url_and_tls, connection, address)
+        url, tls = await asyncio.to_thread(_url_and_tls, self._egress.tls, connection, address)
         from aio_pika.connection import Connection as Client
 
         client = Client(url, ssl_context=tls, client_properties={"connection_name": "waitd"})
@@ -186,11 +186,13 @@ async def _open_channel(connection: "AbstractConnection", exchange: str) -> _Exc
     return _ExchangeChannel(channel, await channel.get_exchange(exchange, ensure=True))
 
 
-def _url_and_tls(connection: Connection, address: BrokerAddress) -> tuple[URL, SSLContext | None]:
+def _url_and_tls(
+    contexts: TlsContexts, connection: Connection, address: BrokerAddress
+) -> tuple[URL, SSLContext | None]:
     """The URL and TLS context. Reads files and imports the library, so call it in a thread."""
     from aio_pika.connection import make_url
 
-    tls = connection_tls_context(connection)
+    tls = connection_tls_context(contexts, connection)
     url = make_url(
         host=address.host,
         port=address.port,

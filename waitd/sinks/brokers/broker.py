@@ -23,7 +23,7 @@ from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.sent_secrets import connection_mask, plain_mask
 from waitd.core.errors import NotInstalled, WaitdError
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
-from waitd.outgoing import EgressGuard
+from waitd.outgoing import EgressGuard, TlsContexts, TlsFiles
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.client_pool import ClientPool
 from waitd.sinks.own_trouble import receipt_unless_own
@@ -283,17 +283,8 @@ def is_true(value: object) -> bool:
     return str(value).lower() in {"true", "1", "yes", "on"}
 
 
-class TlsFiles(NamedTuple):
-    """Paths of PEM files, and the key's password."""
-
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    password: str | None = None
-
-
 def tls_context(
-    conn_id: str, files: TlsFiles, *, verify: bool = True, check_hostname: bool = True
+    tls: TlsContexts, conn_id: str, files: TlsFiles, *, verify: bool = True, check_hostname: bool = True
 ) -> ssl.SSLContext:
     """The TLS context of a connection. Reads files, so call it in a thread.
 
@@ -301,22 +292,17 @@ def tls_context(
         InvalidConnection: a file cannot be read.
     """
     try:
-        context = ssl.create_default_context(cafile=files.ca)
-        if files.certificate:
-            context.load_cert_chain(files.certificate, files.key, files.password)
+        return tls.for_library(files, verify=verify, check_hostname=check_hostname)
     except (OSError, TypeError, ValueError):  # whose own text may quote the password
         raise InvalidConnection(f"the TLS files of the connection {conn_id} cannot be read") from None
-    context.check_hostname = verify and check_hostname
-    if not verify:
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
-def connection_tls_context(connection: Connection) -> ssl.SSLContext | None:
+def connection_tls_context(tls: TlsContexts, connection: Connection) -> ssl.SSLContext | None:
     """The TLS context that a connection's extra describes, or None without TLS.
 
     The fields are those of Airflow's Redis connection: `ssl`, `ssl_ca_certs`, `ssl_certfile`,
-    `ssl_keyfile`, `ssl_check_hostname`; `verify` false trusts any certificate. Reads files, so call
+    `ssl_keyfile`, `ssl_check_hostname`; `verify` false or `ssl_cert_reqs` none trusts any
+    certificate. Reads files, so call
     it in a thread.
 
     Raises:
@@ -326,8 +312,9 @@ def connection_tls_context(connection: Connection) -> ssl.SSLContext | None:
     if not is_true(extra.get("ssl")):
         return None
     return tls_context(
+        tls,
         connection.conn_id,
         TlsFiles(extra.get("ssl_ca_certs"), extra.get("ssl_certfile"), extra.get("ssl_keyfile")),
-        verify=connection.verifies_tls(),
+        verify=connection.verifies_tls() and extra.get("ssl_cert_reqs") != "none",
         check_hostname=is_true(extra.get("ssl_check_hostname", True)),
     )

@@ -17,6 +17,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
+from waitd.outgoing import TlsContexts, TlsFiles
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -24,7 +25,6 @@ from waitd.sinks.brokers.broker import (
     ConnId,
     ErrorReceipts,
     InvalidConnection,
-    TlsFiles,
     broker_address,
     is_true,
     tls_context,
@@ -92,7 +92,7 @@ class KafkaSink(BrokerSink[KafkaParams, "AIOKafkaProducer"]):
 
     async def _open(self, connection: Connection, params: KafkaParams) -> "AIOKafkaProducer":  # noqa: ARG002 - one client for all topics
         servers = [self._check_egress(server) for server in _servers(connection)]
-        options = await asyncio.to_thread(_options, connection)
+        options = await asyncio.to_thread(_options, self._egress.tls, connection)
         from aiokafka import AIOKafkaProducer
         from aiokafka.errors import KafkaConnectionError
 
@@ -205,7 +205,7 @@ async def _find_connection_error(
     return reason
 
 
-def _options(connection: Connection) -> dict[str, Any]:
+def _options(tls: TlsContexts, connection: Connection) -> dict[str, Any]:
     """Options of aiokafka for the connection.
 
     Reads files and imports the library, so call it in a thread.
@@ -233,6 +233,7 @@ def _options(connection: Connection) -> dict[str, Any]:
         options |= _sasl_options(connection)
     if protocol.endswith("SSL"):
         options["ssl_context"] = tls_context(
+            tls,
             connection.conn_id,
             TlsFiles(
                 extra.get("ssl.ca.location"),

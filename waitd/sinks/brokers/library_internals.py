@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from waitd.outgoing.errors import ClosedWhileIdle
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from aiobotocore.httpsession import AIOHTTPSession
     from aiohttp import TCPConnector
     from aiokafka import AIOKafkaProducer
     from nats.aio.client import Client
+    from redis.asyncio import SSLConnection
 
 
 def aws_session_class(connector: "Callable[[], TCPConnector]") -> "type[AIOHTTPSession]":
@@ -38,6 +41,18 @@ def aws_session_class(connector: "Callable[[], TCPConnector]") -> "type[AIOHTTPS
                         raise
 
     return AwsSession
+
+
+def redis_over_tls(context: "SSLContext") -> "type[SSLConnection]":
+    """A class of redis-py's connections with this context; the library takes only file names."""
+    from redis.asyncio import SSLConnection
+
+    class TlsConnection(SSLConnection):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.ssl_context.context = context
+
+    return TlsConnection
 
 
 def tls_only_nats_client() -> "type[Client]":

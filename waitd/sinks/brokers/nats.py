@@ -16,6 +16,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
+from waitd.outgoing import TlsContexts
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import BrokerSink, ConnId, ErrorReceipts, connection_tls_context
 from waitd.sinks.brokers.library_internals import tls_only_nats_client
@@ -72,7 +73,7 @@ class NatsSink(BrokerSink[NatsParams, "NatsPublisher"]):
 
     async def _open(self, connection: Connection, params: NatsParams) -> "NatsPublisher":  # noqa: ARG002 - one client for all subjects
         address = self._address(connection, DEFAULT_PORT)
-        tls, client_class = await asyncio.to_thread(_load, connection)
+        tls, client_class = await asyncio.to_thread(_load, self._egress.tls, connection)
         publisher = NatsPublisher(client_class())
         try:
             await publisher.start(
@@ -256,12 +257,12 @@ def _parse_answer(message: "Msg") -> Receipt:
     )
 
 
-def _load(connection: Connection) -> tuple[Any, "type[Client]"]:
+def _load(contexts: TlsContexts, connection: Connection) -> tuple[Any, "type[Client]"]:
     """The TLS context and client class.
 
     Reads files and imports the library, so call it in a thread.
     """
     from nats.aio.client import Client
 
-    tls = connection_tls_context(connection)
+    tls = connection_tls_context(contexts, connection)
     return tls, Client if tls is None else tls_only_nats_client()

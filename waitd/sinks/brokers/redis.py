@@ -17,6 +17,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict
+from waitd.outgoing import TlsContexts
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
@@ -25,8 +26,8 @@ from waitd.sinks.brokers.broker import (
     ErrorReceipts,
     InvalidConnection,
     connection_tls_context,
-    is_true,
 )
+from waitd.sinks.brokers.library_internals import redis_over_tls
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -38,8 +39,6 @@ CONNECT_TIMEOUT = 10.0
 BATCH_TIMEOUT = 10.0
 #: The most entries in one batch.
 BATCH = 128
-#: Extras of Airflow's Redis connection that are passed to the client unchanged.
-_TLS_EXTRAS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_keyfile", "ssl_certfile")
 
 
 class RedisParams(Strict):
@@ -66,7 +65,7 @@ class RedisSink(BrokerSink[RedisParams, "RedisBatcher"]):
 
     async def _open(self, connection: Connection, params: RedisParams) -> "RedisBatcher":  # noqa: ARG002 - one client for all streams
         address = self._address(connection, DEFAULT_PORT)
-        return RedisBatcher(await asyncio.to_thread(_client, connection, address))
+        return RedisBatcher(await asyncio.to_thread(_client, self._egress.tls, connection, address))
 
     async def _close(self, client: "RedisBatcher") -> None:
         await client.aclose()
@@ -176,20 +175,15 @@ class RedisBatcher:
             return [error] * len(batch)
 
 
-def _client(connection: Connection, address: BrokerAddress) -> "Redis":
-    from redis.asyncio import Redis
+def _client(contexts: TlsContexts, connection: Connection, address: BrokerAddress) -> "Redis":
+    from redis.asyncio import Connection as Plain
+    from redis.asyncio import ConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    extra = connection.extra
-    tls: dict[str, Any] = {}
-    # The library reads the files again when it connects; reading them here reports what is wrong.
-    if connection_tls_context(connection) is not None:
-        tls = {name: extra[name] for name in _TLS_EXTRAS if extra.get(name)}
-        tls |= {"ssl": True, "ssl_check_hostname": is_true(extra.get("ssl_check_hostname", True))}
-        if not connection.verifies_tls():
-            tls |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    return Redis(
+    context = connection_tls_context(contexts, connection)
+    pool = ConnectionPool(
+        connection_class=Plain if context is None else redis_over_tls(context),
         host=address.host,
         port=address.port,
         db=_database(connection),
@@ -200,8 +194,8 @@ def _client(connection: Connection, address: BrokerAddress) -> "Redis":
         retry=Retry(NoBackoff(), 0),  # deliveries are retried by waitd
         protocol=2,
         client_name="waitd",
-        **tls,
     )
+    return Redis.from_pool(pool)
 
 
 def _database(connection: Connection) -> int:
