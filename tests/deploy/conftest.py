@@ -18,19 +18,23 @@ from manifests import (
     pod_of,
 )
 
-DEPLOYMENTS = ("base", "standalone", "sidecar", "everything")
+DEPLOYMENTS = ("base", "standalone", "sidecar", "scraped_sidecar", "everything")
 
 
 @pytest.fixture(scope="session")
 def deployments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """The objects of each deployment. `everything` is standalone with all components."""
+    """The objects of each deployment. `everything` is standalone with all of its components."""
     kustomize_program()
-    components = sorted((KUBERNETES / "components").iterdir())
+    pod_monitor = KUBERNETES / "components" / "podmonitor"
+    components = [each for each in sorted((KUBERNETES / "components").iterdir()) if each != pod_monitor]
     folder = tmp_path_factory.mktemp
     return {
         "base": build(KUBERNETES / "base"),
         "standalone": build(STANDALONE),
         "sidecar": build_customized(folder("sidecar"), files=[CHART], components=[SIDECAR]),
+        "scraped_sidecar": build_customized(
+            folder("scraped_sidecar"), files=[CHART], components=[SIDECAR, pod_monitor]
+        ),
         "everything": build_customized(folder("everything"), bases=[STANDALONE], components=components),
     }
 

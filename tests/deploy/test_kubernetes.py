@@ -13,12 +13,16 @@ from known_settings import DEFAULT_PORT, unknown_variables
 from manifests import KUBERNETES, PROBES, Object, Pod, find_object, variables
 
 from waitd import __version__
-from waitd.core.connections.addresses import FORBIDDEN_NETWORKS, Address, Network
+from waitd.core.connections.addresses import FORBIDDEN_NETWORKS, TRANSLATIONS, Address, Network
 from waitd.settings import Settings, load
 
 #: The first version with native sidecars, and the newest that has schemas.
 VERSIONS = ("1.29", "1.37")
-SERVICE_MONITOR = json.loads(Path(__file__).with_name("service_monitor.json").read_text())
+#: Schemas of the Prometheus operator's kinds.
+MONITORS = {
+    kind: json.loads(Path(__file__).with_name(name).read_text())
+    for kind, name in (("ServiceMonitor", "service_monitor.json"), ("PodMonitor", "pod_monitor.json"))
+}
 #: Seconds between the drain and the kill, for the last writes and the pod's other containers.
 MARGIN = 30
 LABELS = {
@@ -33,8 +37,8 @@ LABELS = {
 def test_every_object_passes_strict_validation(objects: list[Object], version: str) -> None:
     assert objects
     for item in objects:
-        if item["kind"] == "ServiceMonitor":
-            jsonschema.validate(item, SERVICE_MONITOR)
+        if item["kind"] in MONITORS:
+            jsonschema.validate(item, MONITORS[item["kind"]])
         else:
             kubernetes_validate.validate(item, version, strict=True)
 
@@ -44,6 +48,22 @@ def test_an_unknown_field_fails_validation(deployments: dict[str, list[Object]])
     broken["spec"]["template"]["spec"]["terminationGraceSeconds"] = 60
     with pytest.raises(kubernetes_validate.ValidationError, match="terminationGraceSeconds"):
         kubernetes_validate.validate(broken, VERSIONS[-1], strict=True)
+
+
+def test_only_components_need_the_prometheus_operator(deployments: dict[str, list[Object]]) -> None:
+    needed = {
+        name: {item["kind"] for item in objects if item["apiVersion"].startswith("monitoring.coreos.com")}
+        for name, objects in deployments.items()
+    }
+    assert needed == {
+        "base": set(),
+        "standalone": set(),
+        "sidecar": set(),
+        "scraped_sidecar": {"PodMonitor"},
+        "everything": {"ServiceMonitor"},
+    }
+    namespaces = {item["metadata"].get("namespace") for item in deployments["everything"]}
+    assert namespaces == {"waitd", None}, "the Namespace has none"
 
 
 def test_the_settings_file_of_the_pod_is_valid(deployments: dict[str, list[Object]]) -> None:
@@ -62,7 +82,13 @@ def test_every_variable_of_the_container_is_a_setting(pod: Pod) -> None:
 def test_every_port_is_the_one_that_waitd_listens_on(objects: list[Object], pod: Pod) -> None:
     assert pod.environment["WAITD_BIND"].rpartition(":")[2] == str(DEFAULT_PORT)
     ports = {port["name"]: port["containerPort"] for port in pod.container.get("ports", ())}
-    assert set(ports.values()) <= {DEFAULT_PORT}
+    listening = {DEFAULT_PORT}
+    if metrics := pod.environment.get("WAITD_METRICS_BIND"):
+        listening.add(int(metrics.rpartition(":")[2]))
+        (monitor,) = find_object(objects, "PodMonitor", "waitd")["spec"]["podMetricsEndpoints"]
+        assert ports[monitor["port"]] in listening - {DEFAULT_PORT}
+        assert not metrics.startswith("127."), "Prometheus reaches it"
+    assert set(ports.values()) <= listening
     for service in [o for o in objects if o["kind"] == "Service"]:
         assert [(p["port"], ports[p["targetPort"]]) for p in service["spec"]["ports"]] == [
             (DEFAULT_PORT,) * 2
@@ -137,6 +163,8 @@ def test_no_immutable_field_contains_the_version(deployments: dict[str, list[Obj
 def test_every_selector_selects_the_pod_only(objects: list[Object], pod: Pod) -> None:
     labels = pod.workload["spec"]["template"]["metadata"]["labels"]
     selected = {name: value for name, value in LABELS.items() if name.endswith(("/name", "/instance"))}
+    if labels.get("tier") == "airflow":
+        selected = {"tier": "airflow", "component": "scheduler"}
     for item in objects:
         spec = item.get("spec", {})
         for selector in [spec.get("selector"), spec.get("podSelector")]:
@@ -149,8 +177,12 @@ def test_the_network_policy_admits_labelled_clients_and_blocks_metadata_services
     deployments: dict[str, list[Object]],
 ) -> None:
     policy = find_object(deployments["standalone"], "NetworkPolicy", "waitd")["spec"]
-    (clients,) = [s for rule in policy["ingress"] for s in rule["from"] if "podSelector" in s]
-    assert clients["podSelector"] == {"matchLabels": {"waitd-client": "true"}}
+    clients, prometheus = [source for rule in policy["ingress"] for source in rule["from"]]
+    assert clients == {
+        "namespaceSelector": {"matchLabels": {"waitd-clients": "true"}},
+        "podSelector": {"matchLabels": {"waitd-client": "true"}},
+    }
+    assert prometheus.keys() == {"namespaceSelector", "podSelector"}
     dns, targets = policy["egress"]
     (to,) = dns["to"]
     assert to["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
@@ -168,6 +200,14 @@ def test_the_network_policy_admits_labelled_clients_and_blocks_metadata_services
             number = int(address)
             assert _contains(refused, IPv6Address((0x64FF9B << 96) + number)), "NAT64"
             assert _contains(refused, IPv6Address((0x2002 << 112) + (number << 80))), "6to4"
+    translated = [translation.network for translation in TRANSLATIONS]
+    for network in refused:  # what waitd itself refuses, and nothing else
+        inside = any(network.overlaps(known) for known in translated if known.version == network.version)
+        assert inside or any(
+            network == known for known in FORBIDDEN_NETWORKS if known.version == network.version
+        ), network
+    (resolver,) = [to["namespaceSelector"] for to in dns["to"]]
+    assert resolver == {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
 
 
 def _contains(networks: Sequence[Network], address: Address) -> bool:

@@ -31,7 +31,7 @@ def all_actions(deployments: dict[str, list[Object]]) -> set[tuple[str, str]]:
     """Every probe of any deployment, and Prometheus's scrape."""
     actions = {
         ("httpGet", e["path"])
-        for e in find_object(deployments["standalone"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
+        for e in find_object(deployments["everything"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
     }
     for name, workload in [("base", "waitd"), ("standalone", "waitd"), ("sidecar", "airflow-scheduler")]:
         actions |= set(probe_actions(pod_of(find_object(deployments[name], "StatefulSet", workload))))

@@ -90,7 +90,7 @@ async def started(
 async def test_the_daemon_answers_its_probes_and_accepts_waits_with_a_mounted_key_only(
     tmp_path: Path, deployments: dict[str, list[Object]], variant: str
 ) -> None:
-    objects = deployments[variant]
+    objects, monitored = deployments[variant], deployments["everything"]
     authority = Authority(tmp_path)
     connector = aiohttp.TCPConnector(ssl=authority.context())
     async with (
@@ -98,7 +98,7 @@ async def test_the_daemon_answers_its_probes_and_accepts_waits_with_a_mounted_ke
         aiohttp.ClientSession(connector=connector) as client,
     ):
         assert waitd.url.startswith("https:" if variant == "everything" else "http:")
-        (endpoint,) = find_object(objects, "ServiceMonitor", "waitd")["spec"]["endpoints"]
+        (endpoint,) = find_object(monitored, "ServiceMonitor", "waitd")["spec"]["endpoints"]
         address = {"Host": "10.1.2.3:8795"}  # the kubelet and Prometheus use the pod's address
         for how, path in probe_actions(pod_of(find_object(objects, "StatefulSet", "waitd"))):
             assert how == "httpGet"
