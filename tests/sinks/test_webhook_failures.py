@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deliveries import failure
@@ -73,6 +74,24 @@ async def test_retry_after_is_relative_to_the_receivers_clock(
     )
     async with webhook_sink(connections, now=lambda: 1_000_000.0) as sink:
         assert await post(sink, url=receiver.url) == DeliveryFailed("the receiver answered 503", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [({"timeout": 0.2}, "in time"), ({"check_response": False}, "check_response is not supported")],
+)
+async def test_the_options_of_a_connection_hold_or_are_refused(
+    connections: FakeConnections, extra: dict[str, Any], says: str
+) -> None:
+    silent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await silent.wait()
+
+    async with stream_server(serve) as port, webhook_sink(connections) as sink:
+        connections.by_id["c"] = Connection("c", "http", host=f"http://127.0.0.1:{port}", extra=extra)
+        assert says in failure(await post(sink, conn_id="c", endpoint="x"))
 
 
 async def test_an_endless_response_body_is_not_read(sink: WebhookSink, receiver: Receiver) -> None:

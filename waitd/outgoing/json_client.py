@@ -71,7 +71,6 @@ class JsonClient:
         self._session = aiohttp.ClientSession(
             connector=self._egress.connector(HostSource.OPERATOR, limit=self._max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=None),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
             auto_decompress=False,  # `read_body` decodes
             read_bufsize=READ_AHEAD,
@@ -95,6 +94,7 @@ class JsonClient:
         data: bytes | Mapping[str, str] | None = None,
         ssl: Any = True,
         proxies: Proxies = DEFAULT_PROXIES,
+        timeout: float | None = None,  # noqa: ASYNC109 - aiohttp's own limit
     ) -> JsonResponse:
         """Send one request.
 
@@ -107,6 +107,7 @@ class JsonClient:
             data: the body as bytes, or as the fields of a form.
             ssl: as aiohttp's: False trusts any certificate.
             proxies: those of the connection that names the service.
+            timeout: seconds for this request, instead of the client's.
 
         Raises:
             error_type: there is no response. The message quotes nothing of the request.
@@ -129,6 +130,9 @@ class JsonClient:
                 ssl=ssl,
                 allow_redirects=False,
                 proxy=proxy,
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeout if timeout is None else timeout, sock_connect=None
+                ),
             )
             async with await (repeat_if_closed(send) if self._repeats_posts else send()) as response:
                 if response.status == PROXY_REFUSES and proxy is not None:

@@ -16,7 +16,7 @@ from yarl import URL
 
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.http_options import parse_http_options
+from waitd.core.connections.http_options import parse_delivery_options
 from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
@@ -80,6 +80,8 @@ class _Endpoint:
     #: The connection's credentials; None without a connection.
     authorization: Authorization | None = None
     proxies: Proxies = DEFAULT_PROXIES
+    #: Seconds for one request; None: only the attempt has a limit.
+    timeout: float | None = None
 
 
 class WebhookSink:
@@ -128,7 +130,6 @@ class WebhookSink:
         return aiohttp.ClientSession(
             connector=self._egress.connector(source, limit=0),  # the deliverer limits concurrency
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller sets the limit
             headers={"user-agent": "waitd"},
             auto_decompress=False,
             read_bufsize=_READ_AHEAD,
@@ -225,7 +226,7 @@ class WebhookSink:
         connections = self._connections
         connection = await (connections.refresh if refused else connections.get)(target.conn_id)
         authorization = await connections.authorize(connection, refused=refused)
-        options = parse_http_options(connection.extra)
+        options = parse_delivery_options(connection.extra)
         return _Endpoint(
             join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
@@ -234,6 +235,7 @@ class WebhookSink:
             HostSource.OPERATOR,
             authorization,
             options.proxies,
+            options.timeout,
         )
 
     def _signing_keys(self, connection: Connection) -> tuple[bytes, ...]:
@@ -264,6 +266,7 @@ class WebhookSink:
             allow_redirects=False,
             ssl=endpoint.verify,
             proxy=proxy,
+            timeout=aiohttp.ClientTimeout(total=endpoint.timeout, sock_connect=None),
         )
         response = await repeat_if_closed(send)
         try:

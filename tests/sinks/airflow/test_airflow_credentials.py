@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow_setup import ANY_TEXT, AirflowSetup, rejection
@@ -51,6 +52,25 @@ async def test_wrong_credentials_are_retried(setup: AirflowSetup) -> None:
     assert "does not accept the connection's credentials" in error
     assert "static" not in error
     assert setup.airflow.logins == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [({"timeout": 0.2}, "in time"), ({"check_response": False}, "check_response is not supported")],
+)
+async def test_the_options_of_the_connection_hold_or_are_refused(
+    setup: AirflowSetup, extra: dict[str, Any], says: str
+) -> None:
+    silent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await silent.wait()
+
+    async with stream_server(serve) as port:
+        host = f"http://127.0.0.1:{port}"
+        setup.resolver.by_id["airflow"] = Connection("airflow", "airflow", host, password="t", extra=extra)
+        assert says in failure(await setup.deliver())
 
 
 async def test_airflow_is_reached_over_the_tls_of_the_connection(setup: AirflowSetup, tmp_path: Path) -> None:

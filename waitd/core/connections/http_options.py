@@ -5,7 +5,8 @@
 - `proxies`, or `proxy`: one URL, or an object of URLs by scheme (see `proxies`); and `trust_env`.
 - `allow_redirects` and `max_redirects`.
 - `timeout`: how many seconds one request may take.
-- `check_response`: false makes conditions decide on an answer with any status.
+- `check_response`: false makes conditions decide on an answer with any status. Deliveries refuse
+  it.
 
 Paths are those of the daemon's machine. `waitd.outgoing.tls` reads the files.
 """
@@ -73,6 +74,21 @@ def parse_http_options(extra: Mapping[str, Any]) -> HttpOptions:
         _timeout(extra.get("timeout")),
         _flag(extra, "check_response", default=True),
     )
+
+
+def parse_delivery_options(extra: Mapping[str, Any]) -> HttpOptions:
+    """The options of a connection that events are delivered by.
+
+    Raises:
+        ValueError: as `parse_http_options`, or the extra would make any answer a delivery.
+    """
+    options = parse_http_options(extra)
+    if not options.check_response:
+        raise ValueError(
+            "the extra's check_response is not supported for deliveries, of which only a 2xx answer is a "
+            "receipt: use a connection without it"
+        )
+    return options
 
 
 def parse_client_tls(extra: Mapping[str, Any]) -> ClientTls:

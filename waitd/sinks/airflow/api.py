@@ -12,7 +12,7 @@ from yarl import URL
 
 from waitd.core.airflow.callback import TaskTry
 from waitd.core.connections.connection import Connection, encode_segment, join_url
-from waitd.core.connections.http_options import parse_http_options
+from waitd.core.connections.http_options import parse_delivery_options
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryPostponed, DeliveryRejected
@@ -169,7 +169,7 @@ class AirflowApi:
         url = join_url(self._connection.base_url(), endpoint)
         if query:
             url = str(URL(url, encoded=True).with_query(query))
-        options = parse_http_options(self._connection.extra)
+        options = parse_delivery_options(self._connection.extra)
         return await self._client.request(
             method,
             url,
@@ -178,6 +178,7 @@ class AirflowApi:
             json=body,
             ssl=await client_tls(options.tls),
             proxies=options.proxies,
+            timeout=options.timeout,
         )
 
     def _failure(self, response: JsonResponse, role: Role) -> DeliveryFailed | DeliveryRejected | None:
