@@ -36,9 +36,19 @@ def test_every_named_setting_exists() -> None:
 
 
 def test_every_named_file_exists() -> None:
-    named = set(re.findall(r"\bdeploy/[\w./-]+\w", TEXT)) - {"deploy/secrets", "deploy/.env"}
+    named = set(re.findall(r"(?<!/)\bdeploy/[\w./-]+\w", TEXT)) - {"deploy/secrets", "deploy/.env"}
     assert {path for path in named if not (DEPLOY.parent / path).exists()} == set()
     assert f"waitd:{__version__}" in TEXT
+
+
+def test_every_threat_names_a_test() -> None:
+    """`tests/test_guides.py` looks whether those tests exist."""
+    table = TEXT.partition("## Threat model")[2].partition("**Report a hole**")[0]
+    _, _, *rows = [row.strip("|").split("|") for row in table.splitlines() if row.startswith("|")]
+    assert len(rows) > 15
+    for _, _, may_not, shown_by in rows:
+        assert may_not.strip()
+        assert re.findall(r"`tests/[\w/]+\.py::\w+`", shown_by), may_not
 
 
 def backup_command(source: Path, copy: Path) -> list[str]:

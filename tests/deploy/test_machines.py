@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from known_settings import DEFAULT_PORT, unknown_variables
-from manifests import DEPLOY, variables
+from manifests import DEPLOY, Object, find_object, pod_of, variables
 
 from waitd import __version__
 from waitd.settings import Settings
@@ -104,8 +104,6 @@ def test_the_compose_file_matches_the_code() -> None:
     assert service["ports"] == [f"127.0.0.1:{DEFAULT_PORT}:{DEFAULT_PORT}"]
     assert service["image"] == f"waitd:{__version__}"
     assert int(service["stop_grace_period"].removesuffix("s")) >= DRAIN + MARGIN
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
     assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
     redis = compose["services"]["redis"]
     assert "ports" not in redis
@@ -115,8 +113,27 @@ def test_the_compose_file_matches_the_code() -> None:
     assert password.fullmatch(redis["command"][redis["command"].index("--requirepass") + 1])
     assert password.search(service["environment"]["AIRFLOW_CONN_QUEUE"])
     for image in (each["image"] for each in compose["services"].values()):
-        assert re.search(r":\d+\.\d+(\.\d+)?(-\w+)?$", image), "a fixed version"
+        assert re.search(r":\d+\.\d+(\.\d+)?(-\w+)?\}?$", image), "a fixed version"
     mounted = {volume.partition(":")[0] for s in compose["services"].values() for volume in s["volumes"]}
     assert mounted == compose["volumes"].keys()
     secrets = {s["source"] for service in compose["services"].values() for s in service.get("secrets", ())}
     assert secrets == compose["secrets"].keys()
+
+
+def test_every_container_is_hardened_as_the_pods_are(deployments: dict[str, list[Object]]) -> None:
+    pod = pod_of(find_object(deployments["standalone"], "StatefulSet", "waitd")).container["securityContext"]
+    assert pod["readOnlyRootFilesystem"] is True
+    assert pod["allowPrivilegeEscalation"] is False
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == pod["capabilities"]["drop"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert service["mem_limit"], name
+        assert service["pids_limit"] > 0, name
+        assert any(path.startswith("/tmp:") for path in service["tmpfs"]), name
+        if name != "waitd":  # its image has a user
+            assert service["user"] not in {"root", "0"}, name
+            assert "ports" not in service, name
+            assert service["networks"] == ["backend"], "no way out, and none in"
