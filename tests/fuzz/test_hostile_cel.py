@@ -70,6 +70,18 @@ COMPARISONS = tuple(
     for right in ("-1", "'1'", "L", "duration('1s')", "type(null)")
     for operator in ("<", "in")
 )
+BYTES_TYPE = "type.googleapis.com/google.protobuf.BytesValue"
+#: Valid UTF-8, but the message that it encodes has only the first byte of "é".
+HALF_A_CHARACTER = r"b'\x0a\x01é\x01aaaaaaaa'"
+#: Without UTF-8 in a string, the binding ends the process.
+NOT_UTF8 = (
+    r"'%s'.format([b'\xff']).find('a') == ''",
+    r"{'%s'.format([b'\xff']): 1} == {}",
+    r"[b'\xff'].exists(b, '%s'.format([b]).find('a') == '')",
+    r"'%s'.format([{'a': [true ? b'a' + b'\xc3' : b'']}]).findAll('a') == []",
+    "'%s'.format([google.protobuf.BytesValue{value: b'\\xff'}]).find('a') == ''",
+    f"'%s'.format([google.protobuf.Any{{type_url: '{BYTES_TYPE}', value: {HALF_A_CHARACTER}}}]).find('a') == ''",
+)
 FIELD = re.compile(r"\b[LMSI]\b")
 #: What cannot be a value: each is an error or refused at submit.
 WITHOUT_VALUE = frozenset(RANGES) - {
@@ -125,3 +137,18 @@ def test_loops_in_loops_are_refused_everywhere() -> None:
         problem = environment.problem("[1].all(a, [1].all(b, a == b))", "BOOL")
         assert problem is not None
         assert "cannot be nested" in problem
+
+
+@pytest.mark.parametrize("source", NOT_UTF8)
+def test_a_string_that_is_not_utf8_cannot_be_made_anywhere(source: str) -> None:
+    for environment, _ in VARIABLES.values():
+        problem = environment.problem(source, "BOOL")
+        assert problem is not None
+        assert "not UTF-8" in problem
+
+
+def test_bytes_that_are_utf8_may_be_formatted() -> None:
+    environment, _ = VARIABLES["signal"]
+    expression = environment.compile(r"'%s %s'.format([b'\xc3\xa9', size(b'ab')]).find('.+ ')")
+    assert expression.evaluate(SimpleNamespace(payload=1)) == "é "
+    assert environment.compile(r"size(b'\xff') == 1").evaluate(SimpleNamespace(payload=1)) is True

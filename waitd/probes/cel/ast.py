@@ -37,6 +37,10 @@ _FUNCTIONS = frozenset((
 _LOOP_FACTOR = 8
 
 
+#: The field of a literal that holds bytes.
+_BYTES = 7
+
+
 class _Kind(IntEnum):
     """The kind of an expression: the number of the field of `Expr` that is set."""
 
@@ -133,6 +137,8 @@ class ExpressionAnalysis:
         unbounded: whether a string may be built whose size no literal bounds.
         splits: whether it makes lists of strings.
         unknown_zone: whether a time zone is not a literal, or not the name of one.
+        formats: whether it calls `format`, which writes bytes into a string as they are.
+        raw_bytes: whether it may have bytes that are not UTF-8.
     """
 
     paths: dict[str, set[Path]] = field(default_factory=dict)
@@ -148,6 +154,8 @@ class ExpressionAnalysis:
     unbounded: bool = False
     splits: bool = False
     unknown_zone: bool = False
+    formats: bool = False
+    raw_bytes: bool = False
     _mentions: int = 0
 
     def visit(self, node: Node, shadowed: frozenset[str], depth: int) -> None:
@@ -163,9 +171,13 @@ class ExpressionAnalysis:
             case _Kind.LIST:
                 self._elements(_all(base.data, 1), shadowed, depth)
             case _Kind.STRUCT:
+                self.raw_bytes |= any(name.endswith(b"protobuf.Any") for name in _all(base.data, 1))
                 parts = ((*_all(entry, 3), *_all(entry, 4)) for entry in _all(base.data, 2))
                 self._elements([part for entry in parts for part in entry], shadowed, depth)
-            case _Kind.CONST | _Kind.SELECT:  # _unwind never stops at a select
+            case _Kind.CONST:
+                texts = _all(base.data, _BYTES)
+                self.raw_bytes |= any(text.decode(errors="ignore").encode() != text for text in texts)
+            case _Kind.SELECT:  # _unwind never stops at a select
                 pass
 
     def _mention(self, name: str, path: Path, shadowed: frozenset[str], depth: int) -> None:
@@ -219,6 +231,7 @@ class ExpressionAnalysis:
                 self.unbounded |= self.outer > 0 or (len(parts) > 1 and texts[1] is None)
                 factor *= len(texts[-1] or "") + 1
             case "format":
+                self.formats = True
                 self.unbounded |= texts[0] is None
                 factor *= 4
             case "quote" | "strings.quote":

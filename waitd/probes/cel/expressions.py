@@ -91,6 +91,10 @@ class CelEnvironment:
             )
         if analysis.unknown_zone:
             raise ValueError("a time zone must be a literal such as 'Europe/Berlin' or '+02:00'")
+        if analysis.formats and analysis.raw_bytes:  # the binding crashes on a string that is not UTF-8
+            raise ValueError(
+                "format() takes no bytes that are not UTF-8; write them with escapes in a string"
+            )
         names = analysis.paths.keys()
         # Types and enum values are names, too: CEL knows their values.
         root = root_node(serialized)
