@@ -7,6 +7,7 @@ aiohttp's connector; `pool` opens connections and reuses them.
 import asyncio
 import math
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 import aiohttp
@@ -19,11 +20,14 @@ from waitd.core.local_trouble import local_trouble
 from waitd.outgoing import AnswerTooLarge, HeadTooLarge, Http2Only, InvalidHttp, ProxyFailed, is_http2
 from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exceeds_overhead
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
+from waitd.probes.transport.errors import connection_error, parse_error
 from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
 #: take 2 ms.
 _PIECE = 32 * 1024
+#: How long one turn of the event loop parses what has arrived, in seconds; a piece is parsed whole.
+_TURN_SECONDS = 0.002
 
 
 class WriteCoalescer:
@@ -78,7 +82,7 @@ class Http1Connection(asyncio.Protocol):
         lost: whether no other request may be sent on it.
     """
 
-    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_owner", "_parser", "_paused", "_received", "_response", "_transport", "_written", "idle_since", "keep_alive", "lost")  # fmt: skip
+    __slots__ = ("_coalescer", "_connection", "_fields", "_handler", "_has_head", "_interim", "_interims", "_method", "_on_idle", "_on_response", "_owner", "_parser", "_paused", "_received", "_response", "_rest", "_transport", "_written", "idle_since", "keep_alive", "lost")  # fmt: skip
 
     def __init__(
         self,
@@ -113,6 +117,8 @@ class Http1Connection(asyncio.Protocol):
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._received = self._interims = 0
+        #: What has arrived and is parsed in the next turn of the loop.
+        self._rest = b""
         self._new_parser()
         transport.set_protocol(self)
 
@@ -164,7 +170,8 @@ class Http1Connection(asyncio.Protocol):
         """Reads on after unread data has been taken."""
         if self._paused and not self.lost:
             self._paused = False
-            self._transport.resume_reading()
+            if not self._rest:
+                self._transport.resume_reading()
 
     # ------------------------------------------------------------ asyncio.Protocol
 
@@ -185,7 +192,7 @@ class Http1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # a 101: the head is valid, and nothing after it is read
         except (httptools.HttpParserError, HeadTooLarge) as error:
-            self._fail(_parse_error(error, data if self._response is None else b""))
+            self._fail(parse_error(error, data if self._response is None else b""))
             return
         response = self._response
         if response is not None:
@@ -202,10 +209,25 @@ class Http1Connection(asyncio.Protocol):
             ):
                 self._fail(AnswerTooLarge("the answer has too many bytes besides its body"))
 
-    def _receive_pieces(self, data: bytes) -> None:
+    def _receive_pieces(self, data: bytes, *, whole: bool = False) -> None:
+        """Parses data in pieces; unless `whole`, what takes too long waits for the next turn."""
+        until = math.inf if whole else monotonic() + _TURN_SECONDS
         for start in range(0, len(data), _PIECE):
-            if not self.lost:
-                self.data_received(data[start : start + _PIECE])
+            if self.lost:
+                return
+            if start and self._response is not None and monotonic() >= until:
+                self._rest = data[start:]
+                self._response.received += len(self._rest)
+                self._transport.pause_reading()
+                self._coalescer.loop.call_soon(self._receive_rest)
+                return
+            self.data_received(data[start : start + _PIECE])
+
+    def _receive_rest(self, *, whole: bool = False) -> None:
+        rest, self._rest = self._rest, b""
+        self._receive_pieces(rest, whole=whole)
+        if not (self._rest or self._paused or self.lost):
+            self._transport.resume_reading()
 
     def _parse_end_of_head(self, data: bytes) -> bytes:
         """Parses data until the head has its largest size; returns the rest.
@@ -223,10 +245,14 @@ class Http1Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Marks the connection as lost; the transport closes it."""
+        if self._rest:
+            self._receive_rest(whole=True)
         self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the response or the request in progress."""
+        if self._rest:
+            self._receive_rest(whole=True)
         self.close()
         self._owner.remove(self)
         self._handler.connection_lost(exc)
@@ -237,7 +263,7 @@ class Http1Connection(asyncio.Protocol):
         elif exc is not None and local_trouble(exc):
             self._fail(exc)
         elif self._on_response is not None and response is None:
-            self._fail(_connection_error(exc))
+            self._fail(connection_error(exc))
         else:
             self._fail(aiohttp.ClientPayloadError("the connection ended before the body did"))
 
@@ -322,26 +348,3 @@ class Http1Connection(asyncio.Protocol):
         if self.keep_alive < math.inf:
             self._owner.on_keep_alive()
         self._owner.add_idle(self)
-
-
-def _own_error(error: Exception) -> HeadTooLarge | ProxyFailed | None:
-    """The error that was raised, here or in a callback of the parser, because of the head."""
-    error = error.__context__ if isinstance(error.__context__, Exception) else error
-    return error if isinstance(error, HeadTooLarge | ProxyFailed) else None
-
-
-def _parse_error(error: Exception, data: bytes) -> Exception:
-    """The error of a response that cannot be parsed."""
-    if local_trouble(error):  # a callback of the parser had no memory
-        return MemoryError()
-    return _own_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error)))
-
-
-def _connection_error(exc: Exception | None) -> Exception:
-    if exc is None:
-        return aiohttp.ServerDisconnectedError()
-    return (
-        aiohttp.ClientOSError(*exc.args)
-        if isinstance(exc, OSError)
-        else aiohttp.ClientOSError(None, str(exc))
-    )

@@ -18,7 +18,15 @@ from waitd.core.local_trouble import (
     suspect_verdict,
 )
 from waitd.core.waits.verdict import Unreachable
-from waitd.outgoing import AnswerTooLarge, HeadTooLarge, InvalidHttp, ProxyFailed, find_address_refused
+from waitd.outgoing import (
+    AnswerTooLarge,
+    HeadTooLarge,
+    Http2Only,
+    InvalidHttp,
+    ProxyFailed,
+    find_address_refused,
+    is_http2,
+)
 from waitd.outgoing.errors import HTTP2_ONLY, is_http2_only, possible_own_trouble
 
 _REFUSED = Unreachable("connection_refused", "The connection was refused.")
@@ -110,3 +118,27 @@ def _tls(error: Exception) -> Unreachable:
         getattr(cause, "verify_message", "") or (getattr(cause, "reason", "") or "").replace("_", " ").lower()
     )
     return Unreachable("tls", f"TLS failed: {reason or 'no common ground'}.")
+
+
+def _own_error(error: Exception) -> HeadTooLarge | ProxyFailed | None:
+    """The error that was raised, here or in a callback of the parser, because of the head."""
+    error = error.__context__ if isinstance(error.__context__, Exception) else error
+    return error if isinstance(error, HeadTooLarge | ProxyFailed) else None
+
+
+def parse_error(error: Exception, data: bytes) -> Exception:
+    """The error of a response that cannot be parsed."""
+    if local_trouble(error):  # a callback of the parser had no memory
+        return MemoryError()
+    return _own_error(error) or (Http2Only() if is_http2(data) else InvalidHttp(str(error)))
+
+
+def connection_error(exc: Exception | None) -> Exception:
+    """The error of a request whose connection was lost before the answer."""
+    if exc is None:
+        return aiohttp.ServerDisconnectedError()
+    return (
+        aiohttp.ClientOSError(*exc.args)
+        if isinstance(exc, OSError)
+        else aiohttp.ClientOSError(None, str(exc))
+    )
