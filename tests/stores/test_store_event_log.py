@@ -17,15 +17,17 @@ from store_values import (
     due,
     ended,
     ending,
+    finish,
     new_wait,
     opened,
 )
 
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.step import cancelled_outcome
-from waitd.core.waits.wait import Progress
+from waitd.core.waits.wait import Outcome, Progress, WaitState
 from waitd.ports import IdempotentSubmit, Inserted, StoredOutcome, StoreListener, WaitFilter
 from waitd.stores import Store
+from waitd.stores.queries import event_log
 
 LIVE = Progress(17, 3, None, SEEN.runs)
 
@@ -168,3 +170,17 @@ async def test_replays_returns_the_wait_of_each_key_and_stores_nothing(
     assert finished.wait.outcome == DONE
     assert listener.inserted == []
     assert await store.find_replays([]) == []
+
+
+async def test_a_read_ends_with_its_bytes_whatever_the_first_events_were_like(store: Store) -> None:
+    for _ in range(10):
+        await ended(store)
+    large = Outcome(WaitState.SUCCESS, {"text": "x" * 50_000}, "", "success")
+    for _ in range(10):
+        await finish(store, await add_one(store), large)
+    seq, reads = 0, 0
+    while page := await store.events_after(seq, None, 100):
+        assert sum(len(stored.event or b"") for stored in page) < event_log.PART_BYTES + 60_000
+        assert [stored.seq for stored in page] == list(range(seq + 1, seq + 1 + len(page)))
+        seq, reads = page[-1].seq, reads + 1
+    assert (seq, reads) == (20, 4)

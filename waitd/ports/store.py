@@ -331,7 +331,7 @@ class ApiStore(Protocol):
         """Raises NotFound unless the event number `seq` (0: the start) and all later ones exist."""
 
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
-        """The events after number `seq`, in their order.
+        """The next events after number `seq`: up to `limit`, or fewer that are large.
 
         Raises NotFound if one of them was deleted.
         """

@@ -15,6 +15,10 @@ from waitd.stores.unreadable import DECODE_ERRORS
 
 log = structlog.get_logger(__name__)
 
+#: A read ends after the event with which it has so many bytes: every reader of the log has one in
+#: memory, and there may be hundreds.
+PART_BYTES = 128 * 1024
+
 _namespace = bindparam("namespace", type_=Text)
 #: Reads no event of other namespaces, so that a page costs the same for every reader.
 EVENTS_AFTER = Statement(
@@ -53,7 +57,7 @@ async def events_after(
     connection: ConnectionThread, seq: int, namespace: str | None, limit: int
 ) -> list[StoredEvent]:
     """See `ApiStore.events_after`."""
-    rows = await EVENTS_AFTER.fetch_all(connection, after=seq, namespace=namespace, limit=limit)
+    rows = await EVENTS_AFTER.fetch_part(connection, PART_BYTES, after=seq, namespace=namespace, limit=limit)
     await _check_complete(connection, seq)  # after the read, to notice events deleted meanwhile
     return [StoredEvent(seq, event if _is_event(event) else None) for seq, event in rows]
 
