@@ -1,6 +1,7 @@
 """The limits of the kind `sql`: it only reads, for a limited time, a limited number of rows."""
 
 import asyncio
+import threading
 import time
 import tracemalloc
 from dataclasses import replace
@@ -15,10 +16,11 @@ from sql_pokes import Database, SqlPoker, all_databases, database_servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.probes.sql import pool
 from waitd.probes.sql.errors import TOO_LARGE
 from waitd.probes.sql.probe import SqlProbe
 from waitd.probes.sql.read_limit import MAX_READ
-from waitd.probes.sql.rows import MAX_BYTES, QueryResult, selected_rows
+from waitd.probes.sql.rows import MAX_BYTES, QueryResult, SelectedRows, selected_rows
 
 WRITES = [
     "INSERT INTO loads (id) VALUES (1)",
@@ -182,6 +184,24 @@ async def test_a_large_cell_that_can_be_read_is_refused(database: Database, poke
         verdict = await poke(database.connection, sql=f"SELECT {large[database.name]} AS cell")
         assert (type(verdict), verdict.reason) == (Unreachable, "too_large"), verdict
     assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)
+
+
+@database_servers
+async def test_a_large_answer_is_converted_beside_the_event_loop(
+    database: Database, poke: SqlPoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def recorded(result: QueryResult, max_rows: int) -> SelectedRows | Unreachable:
+        threads.append(threading.current_thread())
+        return selected_rows(result, max_rows)
+
+    monkeypatch.setattr(pool, "selected_rows", recorded)
+    for size in (100, 100_000):
+        verdict = await poke(database.connection, sql=f"SELECT 1 AS done, repeat('x', {size}) AS cell")
+        assert isinstance(verdict, Success), verdict
+    main = threading.main_thread()
+    assert [thread is main for thread in threads] == [True, False]
 
 
 class Long:

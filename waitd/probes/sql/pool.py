@@ -29,6 +29,8 @@ from waitd.probes.sql.rows import QueryResult, SelectedRows, row_limit, selected
 _RECYCLE_SECONDS = 300
 #: Seconds in which a server may answer to the end of its connections.
 _CLOSE_SECONDS = 1.0
+#: The rows of a longer answer are converted in a thread, in bytes.
+_INLINE_BYTES = 64 * 1024
 _DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql"}
 
 
@@ -77,6 +79,8 @@ class DatabasePools:
             if not clean:
                 await _discard(conn, driver_connection)
             await conn.close()
+        if limit is not None and limit.received > _INLINE_BYTES:
+            return await asyncio.to_thread(selected_rows, result, max_rows)
         return selected_rows(result, max_rows)
 
     async def _engine(self, connection: Connection, endpoint: SqlEndpoint) -> AsyncEngine:

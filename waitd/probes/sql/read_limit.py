@@ -30,6 +30,11 @@ class ByteLimitedProtocol(asyncio.Protocol):
         """Whether the limit was exceeded and the connection aborted."""
         return self._left < 0
 
+    @property
+    def received(self) -> int:
+        """How many bytes the current query has read."""
+        return MAX_READ - self._left
+
     def reset(self) -> None:
         """Restarts the count for the next query."""
         self._left = MAX_READ
