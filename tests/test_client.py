@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
+from daemon import serving
 from stream_server import stream_server
 
 from waitd import client as client_module
@@ -99,3 +101,16 @@ async def test_a_refused_stream_is_bounded_too() -> None:
         with pytest.raises(RequestRefused, match="more than a waitd daemon"):
             await anext(client.follow("7"))
         assert sum(sent) < BUFFERED
+
+
+async def test_a_list_is_followed_although_its_pages_end_early() -> None:
+    async def page(request: web.Request) -> web.Response:
+        start = int(request.query.get("page_token", "0"))
+        end = min(start + 2, start + int(request.query["limit"]), 9)
+        waits = [{"id": number} for number in range(start, end)]
+        token = str(end) if end < 9 else None
+        return web.json_response({"waits": waits, "next_page_token": token})
+
+    async with serving("GET", "/v1/waits", page) as url, Client(url) as client:
+        assert [wait["id"] for wait in await client.find({}, 5)] == [0, 1, 2, 3, 4]
+        assert [wait["id"] async for wait in client.each({})] == list(range(9))

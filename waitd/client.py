@@ -121,18 +121,20 @@ class Client:
 
     async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         """Returns the newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
-        return [wait async for page in self._pages("/v1/waits", query, limit) for wait in page["waits"]]
+        return [
+            wait async for page in self._pages("/v1/waits", "waits", query, limit) for wait in page["waits"]
+        ]
 
     async def each(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yields every wait that matches `query`, newest first."""
-        async for page in self._pages("/v1/waits", query):
+        async for page in self._pages("/v1/waits", "waits", query):
             for wait in page["waits"]:
                 yield wait
 
     async def _pages(
-        self, path: str, query: Mapping[str, str], limit: int | None = None
+        self, path: str, items: str, query: Mapping[str, str], limit: int | None = None
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Yields the pages of a list, up to `limit` items in all."""
+        """Yields the pages of a list, up to `limit` items in all; a page may have fewer."""
         token: str | None = None
         left = limit
         while left is None or left > 0:
@@ -141,7 +143,7 @@ class Client:
                 "GET", path, query={**query, "limit": str(size)} | ({"page_token": token} if token else {})
             )
             yield page
-            token, left = page["next_page_token"], None if left is None else left - size
+            token, left = page["next_page_token"], None if left is None else left - len(page[items])
             if token is None:
                 return
 
@@ -155,7 +157,7 @@ class Client:
 
     async def dead(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yields every dead delivery that matches `query` (`sink`, `wait_id`), newest first."""
-        async for page in self._pages("/v1/deliveries", {**query, "state": "dead"}):
+        async for page in self._pages("/v1/deliveries", "deliveries", {**query, "state": "dead"}):
             for delivery in page["deliveries"]:
                 yield delivery
 
@@ -203,7 +205,14 @@ class Client:
 
     async def keys(self) -> list[dict[str, Any]]:
         """Returns every API key, newest first."""
-        return list((await self._call("GET", "/v1/keys"))["keys"])
+        keys: list[dict[str, Any]] = []
+        query: dict[str, str] = {}
+        while True:
+            page = await self._call("GET", "/v1/keys", query=query)
+            keys += page["keys"]
+            if page.get("next_page_token") is None:
+                return keys
+            query = {"page_token": page["next_page_token"]}
 
     async def revoke_key(self, key_id: str) -> dict[str, Any]:
         """Revokes an API key and returns it."""

@@ -8,6 +8,7 @@ import pytest
 from api_answers import pointers_of, problem_of
 from api_fakes import NOW, SUCCESS, Api, WatchedStore, wait
 
+from waitd.api import dependencies
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec
 from waitd.ports import Inserted, LiveWait, NewWait, StoredWait, UnstoredOutcome
@@ -117,6 +118,16 @@ async def test_sums_by_label_kind_and_day(api: Api) -> None:
     assert (await api.get("/v1/cost", limit="1"))["more"] is True
 
 
+async def test_the_rows_of_all_pages_are_the_rows(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(7):
+        await end_wait(api, labels={"dag_id": f"dag{number}"})
+    whole = (await api.get("/v1/cost", by="dag_id"))["rows"]
+    assert len(whole) == 7
+    assert await api.pages("/v1/cost", "rows", by="dag_id", limit="3") == [whole[:3], whole[3:6], whole[6:]]
+    monkeypatch.setattr(dependencies, "PAGE_BYTES", 1)
+    assert await api.pages("/v1/cost", "rows", by="dag_id") == [[row] for row in whole]
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -126,6 +137,7 @@ async def test_sums_by_label_kind_and_day(api: Api) -> None:
         ({"since": "2023-02-30"}, "/since"),
         ({"limit": "0"}, "/limit"),
         ({"until": "2023-11-15"}, "/until"),
+        ({"page_token": "x"}, "/page_token"),
     ],
 )
 async def test_an_invalid_cost_query_points_at_its_parameter(

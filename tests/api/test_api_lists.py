@@ -9,7 +9,7 @@ import aiohttp
 import anyio
 import orjson
 import pytest
-from api_answers import problem_of
+from api_answers import pointers_of, problem_of
 from api_fakes import Api, bearer, connected, until, wait
 
 from waitd.api import dependencies
@@ -60,6 +60,29 @@ async def test_a_page_cut_short_by_its_size_leads_to_the_rest(
             assert items == expected
             assert sum(sizes) == count
             assert budget > 1 or sizes == [1] * count
+
+
+async def test_a_page_of_keys_ends_by_its_size_and_leads_to_the_rest(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(api)
+    whole = (await api.get("/v1/keys"))["keys"]
+    assert len(whole) == 7
+    monkeypatch.setattr(lists, "FIRST_PART", 2)
+    for budget in (1, 2 * len(orjson.dumps(whole[0]))):
+        monkeypatch.setattr(dependencies, "PAGE_BYTES", budget)
+        pages = await api.pages("/v1/keys", "keys")
+        assert len(pages) >= 3
+        assert [key for page in pages for key in page] == whole
+    first = await api.get("/v1/keys")
+    monkeypatch.setattr(dependencies, "PAGE_BYTES", 1 << 40)
+    new = await (await api.post("/v1/keys", {"role": "viewer"})).json()
+    rest = (await api.get("/v1/keys", page_token=first["next_page_token"]))["keys"]
+    assert [key for key in rest if key["id"] != new["id"]] == whole[len(first["keys"]) :]
+    for bad in ("x", "MSB4eCB4"):
+        assert await pointers_of(await api.client.get("/v1/keys", params={"page_token": bad})) == [
+            "/page_token"
+        ]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

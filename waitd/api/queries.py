@@ -30,6 +30,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECONDS = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _COUNT = re.compile(r"[0-9]{1,4}")
+#: When a key was created, and its id.
+_KEY = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,3})? [A-Za-z0-9_-]{1,128}")
 
 
 LIMIT = RouteParameter(
@@ -94,6 +96,7 @@ COST_FILTER = (
         "`kind`, `day`, or one of the labels that the setting `cost.labels` names.",
     ),
     LIMIT,
+    PAGE_TOKEN,
 )
 
 
@@ -188,6 +191,11 @@ def audit_filter(query: Mapping[str, str]) -> AuditFilter:
     )
 
 
+def last_key(query: Mapping[str, str]) -> str | None:
+    """Returns the time and id of the key that the previous page ended with; raises InvalidInput."""
+    return _last_of_previous(query, _KEY)
+
+
 def cost_filter(
     query: Mapping[str, str], namespace: str | None, labels: Sequence[str], today: date
 ) -> CostFilter:
@@ -202,7 +210,7 @@ def cost_filter(
         since = (today - timedelta(COST_DAYS)).isoformat()
     elif not _is_day(since):
         raise InvalidInput.at("/since", "since is a day such as 2026-11-21")
-    return CostFilter(namespace, since, by, _limit(query))
+    return CostFilter(namespace, since, by, _limit(query), int(_last_of_previous(query, _NUMBER) or 0))
 
 
 def _choice(query: Mapping[str, str], name: str, choices: Sequence[str]) -> str | None:

@@ -372,8 +372,9 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             "listKeys",
             "administration",
             "Every API key, newest first, without its secret",
-            (RouteAnswer(200, "All of them.", (KeyList,)),),
+            (RouteAnswer(200, _A_PAGE, (KeyList,)),),
             ("too-many-lists",),
+            parameters=(queries.PAGE_TOKEN,),
         ),
         ApiRoute(
             "POST",

@@ -96,7 +96,8 @@ class CostSummary(BaseModel):
     by: str
     currency: str
     rows: list[CostRow] = Field(description="Days: newest first; others: longest total wait first.")
-    more: bool = Field(description="Whether the limit cut off rows; `total` includes them.")
+    more: bool = Field(description="Whether there are more rows than these; `total` includes all.")
+    next_page_token: str | None = Field(description="Leads to the rows after these; null if there are none.")
     total: CostTotal
     overhead: ModeCost = Field(description="What the daemon used apart from any wait.")
 
@@ -135,9 +136,10 @@ class CreatedKeyView(KeyView):
 
 
 class KeyList(BaseModel):
-    """The answer of `GET /v1/keys`."""
+    """A page of `GET /v1/keys`, which ends by its size; `next_page_token` is null on the last."""
 
     keys: list[KeyView]
+    next_page_token: str | None
 
 
 class ExtraView(BaseModel):

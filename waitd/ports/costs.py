@@ -15,12 +15,14 @@ class CostFilter(NamedTuple):
         since: of waits that ended on this day (`2026-11-21`, UTC) or later.
         by: `kind`, `day`, or the label by whose values costs are summed.
         limit: the number of rows at most.
+        skip: how many rows earlier pages had.
     """
 
     namespace: str | None
     since: str
     by: str
     limit: int
+    skip: int = 0
 
 
 class CostSums(NamedTuple):

@@ -66,13 +66,25 @@ class CostHandlers:
         )
         amounts, sums = self._amounts, await self._dependencies.store.find_costs(query)
 
+        most_bytes, sent = self._lists.page_bytes(request), 0
+
         async def rows() -> AsyncGenerator[bytes]:
+            nonlocal sent
+            size = 0
             for name, parts in sums.rows:
-                yield orjson.dumps({"name": name, **amounts.row(parts)})
+                if size >= most_bytes:
+                    return
+                row = orjson.dumps({"name": name, **amounts.row(parts)})
+                sent, size = sent + 1, size + len(row)
+                yield row
+
+        def end() -> bytes:
+            more = sums.more or sent < len(sums.rows)
+            token = queries.page_token(str(query.skip + sent)) if more else None
+            return b"]," + orjson.dumps({"more": more, "next_page_token": token} | rest)[1:]
 
         head = {"since": query.since, "by": query.by, "currency": self._meter.prices.currency}
         rest = {
-            "more": sums.more,
             "total": amounts.row(sums.total),
             "overhead": amounts.priced(ResourceUsage(0.0, *sums.overhead)),
         }
@@ -80,7 +92,7 @@ class CostHandlers:
             request,
             orjson.dumps(head)[:-1] + b',"rows":[',
             rows(),
-            lambda: b"]," + orjson.dumps(rest)[1:],
+            end,
         )
 
 

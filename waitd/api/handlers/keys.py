@@ -3,18 +3,18 @@
 The secret of a key is shown once, in the answer that created it.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from aiohttp import web
 
+from waitd.api import queries
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.handlers.audit import SUBJECT, caller_of
-from waitd.api.handlers.lists import Lists
+from waitd.api.handlers.lists import Lists, Page
 from waitd.api.server.bodies import json_response, read_json, read_no_fields
 from waitd.api.views import optional_time
-from waitd.core.auth.api_key import ApiKey
+from waitd.core.auth.api_key import MAX_KEYS, ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.event import rfc3339
@@ -43,12 +43,24 @@ class KeyHandlers:
         return json_response({**self._view(created.key), "key": created.token}, 201)
 
     async def find(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/keys`: all keys, newest first; their number is bounded."""
-        return await self._lists.send(request, b'{"keys":[', self._encoded(), lambda: b"]}")
+        """`GET /v1/keys`: all keys, newest first, as many as fit into a page."""
+        page = Page(
+            find=self._older_than,
+            key=lambda key: f"{key.created_at!r} {key.id}",
+            view=self._view,
+            before=queries.last_key(request.query),
+            limit=MAX_KEYS,
+        )
+        return await self._lists.send_page(request, "keys", page)
 
-    async def _encoded(self) -> AsyncGenerator[bytes]:
-        for key in self._keyring.every():
-            yield orjson.dumps(self._view(key))
+    async def _older_than(self, before: str | None, limit: int) -> Sequence[ApiKey]:
+        """Returns up to `limit` keys after the one that `before` names, which may be gone."""
+        keys = self._keyring.every()
+        if before is not None:
+            created_at, _, key_id = before.partition(" ")
+            last = float(created_at), key_id
+            keys = [key for key in keys if (key.created_at, key.id) < last]
+        return keys[:limit]
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/keys/{id}:revoke`: 200 with the key; it is refused from now on."""

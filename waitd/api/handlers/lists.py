@@ -94,9 +94,13 @@ class Lists:
         self._throttle = throttle
         self._page_bytes = page_bytes
 
+    def page_bytes(self, request: web.Request) -> int:
+        """Returns the size that ends a page of this caller."""
+        return self._page_bytes(request[PRINCIPAL].namespace)
+
     async def send_page(self, request: web.Request, name: str, page: Page[Any]) -> web.StreamResponse:
         """Answers with a page: `{<name>: […], "next_page_token": …}`."""
-        page.most_bytes = self._page_bytes(request[PRINCIPAL].namespace)
+        page.most_bytes = self.page_bytes(request)
         return await self.send(
             request,
             b'{"%b":[' % name.encode(),

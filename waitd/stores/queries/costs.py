@@ -42,6 +42,7 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
         .group_by(dimension)
         .order_by(order, dimension)
         .limit(filter_.limit + 1)
+        .offset(filter_.skip)
     ).fetch_all(connection)
     names = [name for (name,) in first[: filter_.limit] if isinstance(name, str)]
     rows: dict[str, list[WaitingTotals]] = {name: [] for name in names}
