@@ -12,7 +12,7 @@ from api_answers import lines_of, problem_of
 from api_fakes import Api, bearer, until, wait
 from structlog.testing import capture_logs
 
-from waitd.api import Throttle
+from waitd.api import Throttle, application
 from waitd.api.server import throttle
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.auth.quotas import DEFAULT_SHARES, Quota, Resource, Share
@@ -44,6 +44,12 @@ class Tokens:
         if token not in self.tokens:
             raise Unauthenticated("unknown_token", "the token is not valid")
         return self.tokens[token]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause after each refusal would let limits recover before the next request."""
+    monkeypatch.setattr(application, "REFUSAL_PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from waitd.core.auth.principal import Principal, Role
 from waitd.core.waits.audit import Caller
 from waitd.ports import WaitFilter
 from waitd.stores import Store
-from waitd.stores.command_queue import GROUP_ROWS, CommandQueue
+from waitd.stores.command_queue import GROUP_ROWS, SHARED_ROWS, CommandQueue
 from waitd.stores.database import READERS
 from waitd.stores.operations.commands import SaveApiKeys, ShiftSchedules
 from waitd.stores.reader_slots import ReaderSlots
@@ -49,7 +49,7 @@ async def test_groups_keep_the_order_within_a_namespace_and_never_pass_a_shift_o
     while queue:
         groups.append(queue.next_group())
     assert set(quiet) <= set(groups[0])
-    assert [len(group) for group in groups] == [GROUP_ROWS, GROUP_ROWS, 10, 1, 1]
+    assert [len(group) for group in groups] == [SHARED_ROWS, GROUP_ROWS, GROUP_ROWS - SHARED_ROWS + 10, 1, 1]
     assert groups[-2:] == [[shift], [after]]
     assert [command for group in groups for command in group if command in set(first)] == first
 

@@ -19,7 +19,9 @@ from waitd.api.queries import check_known
 from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
+from waitd.api.server.seats import NamespaceSeats, leave_seat
 from waitd.api.server.throttle import Throttle
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.errors import AccessDenied, LimitReached
 from waitd.core.local_trouble import local_trouble
 from waitd.models import MAX_BODY
@@ -35,6 +37,11 @@ CHARGED = frozenset({403, 404, 413, 422})
 #: The refusals of requests that were not counted before.
 UNCOUNTED = frozenset({"role-needed", "no-such-route"})
 
+#: The answers to callers that send more than they may come after a pause, in seconds: one that
+#: sends again at once would take the time of others.
+PAUSED = frozenset({"too-many-requests", "too-many-failures"})
+REFUSAL_PAUSE = 0.1
+
 
 def build_application(dependencies: ApiDependencies) -> web.Application:
     """Builds the API over `dependencies`, ready for an `ApiRunner`."""
@@ -49,9 +56,14 @@ def build_application(dependencies: ApiDependencies) -> web.Application:
         middlewares=[_middleware(gatekeeper, dependencies)],
         client_max_size=MAX_BODY,
     )
+    seats = NamespaceSeats()
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
-        add(route.path, _with_checks(route, gatekeeper, dependencies.throttle), expect_handler=_check_first)
+        add(
+            route.path,
+            _with_checks(route, gatekeeper, dependencies.throttle, seats),
+            expect_handler=_check_first,
+        )
     return application
 
 
@@ -75,7 +87,9 @@ async def _check_first(request: web.Request) -> None:
     """Leaves `100 Continue` to those who read the body: most refusals need no body."""
 
 
-def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) -> Handler:
+def _with_checks(
+    route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle, seats: NamespaceSeats
+) -> Handler:
     """Wraps the route's handler in the checks that its line of the table asks for."""
     body, role = route.body, route.role
     known = frozenset(parameter.name for parameter in route.parameters if parameter.where == "query")
@@ -93,8 +107,15 @@ def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) ->
         return handle
 
     async def handle_authorized(request: web.Request) -> web.StreamResponse:
-        with throttle.request(await gatekeeper.authorize(request, role)):
+        principal = await gatekeeper.authorize(request, role)
+        if principal is LOOPBACK_PRINCIPAL:  # this machine shares the daemon with no one
             return await handle(request)
+        with throttle.request(principal):
+            await seats.take(request, principal.namespace)
+            try:
+                return await handle(request)
+            finally:
+                leave_seat(request)
 
     return handle_authorized
 
@@ -137,6 +158,9 @@ def _middleware(gatekeeper: Gatekeeper, dependencies: ApiDependencies) -> Middle
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
             problem = _refuse(request, error, dependencies, authenticates=gatekeeper.authenticates)
             response = problem_response(problem)
+            if problem.name in PAUSED and gatekeeper.authenticates:
+                leave_seat(request)
+                await asyncio.sleep(REFUSAL_PAUSE)
         except asyncio.CancelledError:  # the client has disconnected
             if SUBJECTS in request:
                 log_change(request, request[_ACTION], DONE, refusals)

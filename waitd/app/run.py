@@ -73,6 +73,11 @@ def _warn_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
         )
 
 
+#: How long one thread may keep the interpreter while another one waits, in seconds. A busy event
+#: loop would delay each statement of the database's threads by Python's 5 ms.
+SWITCH_SECONDS = 0.0005
+
+
 def new_loop() -> asyncio.AbstractEventLoop:
     """An event loop: uvloop's if it is installed."""
     try:
@@ -137,6 +142,7 @@ def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
         configure(level=settings.log_level, log_format=settings.log_format)
         gc.set_threshold(*GC_THRESHOLDS)
         _raise_file_limit(settings)
+        sys.setswitchinterval(SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main())
     except (WaitdError, OSError) as error:

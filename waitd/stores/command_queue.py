@@ -9,6 +9,8 @@ from waitd.stores.operations.commands import Command, ShiftSchedules
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
 #: command is a group of its own.
 GROUP_ROWS = 5_000
+#: The same for a group of several namespaces, so that one with little to write waits for less.
+SHARED_ROWS = 500
 #: The flow of the commands without a caller, such as the ends of all namespaces' waits, and its
 #: weight among the namespaces, which have 1.
 DAEMON, DAEMON_WEIGHT = "", 10.0
@@ -39,19 +41,21 @@ class CommandQueue:
         while commands and rows + commands[0].rows <= GROUP_ROWS:
             rows += commands[0].rows
             group.append(commands.popleft())
-        if not commands or isinstance(group[0], ShiftSchedules):
-            return group
-        return self._share_out(group)
+        # Most groups are small, and all that is queued.
+        return group if rows <= SHARED_ROWS or len(group) + len(commands) == 1 else self._share_out(group)
 
     def _share_out(self, group: list[Command[Any]]) -> list[Command[Any]]:
+        if isinstance(group[0], ShiftSchedules):
+            return group
         while self._commands and not isinstance(self._commands[0], ShiftSchedules):
             group.append(self._commands.popleft())
         backlog: FairBacklog[Command[Any]] = FairBacklog(self._shares)
         for command in group:
             backlog.append(DAEMON if command.by is None else command.by.principal.namespace, command)
+        most = GROUP_ROWS if len(backlog.flows) == 1 else SHARED_ROWS
         shared = [backlog.pop(backlog.peek().rows)]
         rows = shared[0].rows
-        while backlog and rows + backlog.peek().rows <= GROUP_ROWS:
+        while backlog and rows + backlog.peek().rows <= most:
             rows += backlog.peek().rows
             shared.append(backlog.pop(backlog.peek().rows))
         taken = set(shared)

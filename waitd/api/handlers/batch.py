@@ -12,8 +12,10 @@ from waitd.api.dependencies import ApiDependencies, refuse_while_draining
 from waitd.api.handlers.audit import SUBJECTS, caller_of
 from waitd.api.handlers.lists import StreamedAnswer
 from waitd.api.problems import classify_error, refusal
-from waitd.api.server.bodies import Turns, read_lines
+from waitd.api.server.bodies import read_lines
 from waitd.api.server.loopback_guard import NDJSON
+from waitd.api.server.seats import leave_seat
+from waitd.api.server.turns import Turns
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.batch_slots import BatchSlots
 from waitd.api.submission.findings import find_unknown
@@ -67,6 +69,7 @@ class BatchHandlers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
+        leave_seat(request)
         with self._dependencies.throttle.hold(Resource.BATCHES, request[PRINCIPAL]):
             return await self._submit(request)
 
@@ -80,7 +83,8 @@ class BatchHandlers:
         return await StreamedAnswer(request, content_type=NDJSON, separator=b"").send(_pieces(entries))
 
     async def _read(self, request: web.Request) -> list[BatchEntry]:
-        namespace, turns, validate = request[PRINCIPAL].namespace, Turns(), self._submissions.validate
+        namespace, validate = request[PRINCIPAL].namespace, self._submissions.validate
+        turns = Turns(namespace)
         refusals = LineRefusals()
         entries: list[BatchEntry] = []
         try:
@@ -141,7 +145,7 @@ class BatchHandlers:
             results = (
                 await self._dependencies.store.insert([wait.new for _, wait in stored], by) if stored else ()
             )
-        turns = Turns()
+        turns = Turns(by.principal.namespace)
         for (index, _), result in zip(stored, results, strict=True):
             entries[index] = _answer(result)
             if index % LINES_PER_CHECK == 0 and turns.over():

@@ -16,6 +16,7 @@ from waitd.api.follow.feed import EventReader
 from waitd.api.handlers.lists import FIRST_PART, next_part
 from waitd.api.problems import refusal
 from waitd.api.server.heads import add_answer_headers
+from waitd.api.server.seats import leave_seat
 from waitd.core.auth.quotas import Resource
 from waitd.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
@@ -49,6 +50,7 @@ class EventHandlers:
         if request.method == "HEAD":
             return response
         dependencies = self._dependencies
+        leave_seat(request)
         with (
             dependencies.throttle.hold(Resource.EVENT_STREAMS, request[PRINCIPAL]),
             dependencies.feed.reader(position) as reader,

@@ -13,10 +13,11 @@ from waitd import exact_json
 from waitd.api import queries
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.problems import classify_error
-from waitd.api.server.bodies import Turns
 from waitd.api.server.heads import add_answer_headers
 from waitd.api.server.loopback_guard import JSON
+from waitd.api.server.seats import leave_seat
 from waitd.api.server.throttle import Throttle
+from waitd.api.server.turns import Turns
 from waitd.core.auth.quotas import PAGE_BYTES, Resource
 from waitd.ports import Part
 
@@ -116,6 +117,7 @@ class Lists:
         Raises:
             ProblemError: 429, the caller or its namespace reads too many lists.
         """
+        leave_seat(request)
         with self._throttle.hold(Resource.READS, request[PRINCIPAL]):
             async with aclosing(items):
                 return await StreamedAnswer(request, head).send(items, end)
@@ -158,7 +160,7 @@ class StreamedAnswer:
         return self._response
 
     async def _add_each(self, items: AsyncGenerator[bytes]) -> None:
-        turns, separator = Turns(), b""
+        turns, separator = Turns(self._request[PRINCIPAL].namespace), b""
         async for item in items:
             self._unsent += separator + item
             separator = self._separator

@@ -14,6 +14,7 @@ from waitd.api.handlers.costs import CostHandlers
 from waitd.api.handlers.lists import PART_BYTES, Lists, Page
 from waitd.api.problems import ProblemError, refusal
 from waitd.api.server.bodies import json_response, read_body, read_no_fields
+from waitd.api.server.seats import leave_seat
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.idempotency import check_key
@@ -104,6 +105,7 @@ class WaitHandlers:
         wait_id, namespace = queries.wait_id(request), request[PRINCIPAL].visible_namespace
         try:
             if seconds := queries.long_poll_seconds(request):
+                leave_seat(request)
                 with self._dependencies.throttle.hold(Resource.LONG_POLLS, request[PRINCIPAL]):
                     return self._answer(await self._ended(request, wait_id, seconds))
             return self._answer(await self._dependencies.store.get(wait_id, namespace))

@@ -1,12 +1,11 @@
 """Reads request bodies within limits of size, time and nesting, and writes JSON responses.
 
-Long work on one body yields to the event loop: see `Turns`.
+Long work on one body yields to the event loop: see `waitd.api.server.turns`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
-from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -28,28 +27,10 @@ BATCH_SECONDS = 300.0
 #: How long a batch may pause, in seconds, and how fast it must arrive apart from that.
 PAUSE_SECONDS = 30.0
 BATCH_BYTES_PER_SECOND = 16 * 1024
-#: How long one request may hold the event loop before it yields, in seconds.
-TURN_SECONDS = 0.002
 
 
 class MalformedBody(InvalidInput):
     """A body that is not JSON, or whose fields do not have the form that the call takes."""
-
-
-class Turns:
-    """Bounds how long a request with much work holds the event loop."""
-
-    def __init__(self) -> None:
-        self._until = monotonic() + TURN_SECONDS
-
-    def over(self) -> bool:
-        """Whether it is time to call `next_turn`."""
-        return monotonic() >= self._until
-
-    async def next_turn(self) -> None:
-        """Yields to the event loop once."""
-        await asyncio.sleep(0)
-        self._until = monotonic() + TURN_SECONDS
 
 
 async def read_body(request: web.Request) -> bytes:
