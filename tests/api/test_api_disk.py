@@ -32,6 +32,8 @@ async def test_on_a_nearly_full_disk_only_what_grows_is_refused(api: Api) -> Non
         ("/v1/waits", wait()),
         ("/v1/signals/approved", {"by": "ops"}),
         (f"/v1/waits/{ended}:redeliver", None),
+        (f"/v1/waits/{waiting}:poke", None),
+        ("/v1/keys", {"role": "viewer"}),
         ("/v1/deliveries:redeliver", {"state": "dead"}),
     ):
         refused = await api.post(path, body)
@@ -44,6 +46,9 @@ async def test_on_a_nearly_full_disk_only_what_grows_is_refused(api: Api) -> Non
     repeated = await api.post("/v1/waits", wait(), **key)
     assert (repeated.status, (await repeated.json())["id"]) == (200, accepted["id"])
     assert (await api.post(f"/v1/waits/{waiting}:cancel")).status == 200
+    assert (await api.post(f"/v1/waits/{waiting}:cancel")).status == 409
+    [newest, *_] = (await api.get("/v1/audit"))["changes"]
+    assert (newest["action"], newest["result"]) == ("cancel", "done"), "a refused one leaves no entry now"
     room.measure(DiskSpace(SIZE, SIZE // 20, SIZE // 2))
     assert (await api.post("/v1/waits", wait())).status == 201
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_values import add_one, ending, new_wait, opened, url_of
+from store_values import START, add, add_one, ending, finish, new_wait, opened, url_of
 from structlog.testing import capture_logs
 
 from waitd.core.errors import StoreUnavailable, StoreUnusable
@@ -219,3 +219,20 @@ async def test_a_negative_watermark_counts_as_none(database: Path) -> None:
         connection.commit()
     async with opened(database) as store:
         assert store.event_secret == 0
+
+
+async def test_the_disk_is_measured_with_the_free_pages_in_the_file(database: Path) -> None:
+    async with opened(database) as store:
+        large = [new_wait(params={"endpoint": "x" * 50_000}, sinks=[]) for _ in range(40)]
+        for wait in await add(store, *large):
+            await finish(store, wait)
+        before = await store.disk_space()
+        assert before is not None
+        assert 0 < before.free < before.size
+        assert before.reusable < 100_000
+        assert await store.prune(START + 1000, 100) == 40
+        after = await store.disk_space()
+        assert after is not None
+        assert after.reusable > 40 * 50_000
+    async with opened(None) as store:
+        assert await store.disk_space() is None

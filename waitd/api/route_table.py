@@ -225,7 +225,7 @@ def _single_wait_routes(waits: WaitHandlers) -> Sequence[ApiRoute]:
             "waits",
             "Poke it now",
             (RouteAnswer(202, "The wait; it is due now.", (WaitView,), links=_LINKS),),
-            ("not-found", "conflict"),
+            ("not-found", "conflict", "insufficient-storage"),
             body=NO_FIELDS,
             action="poke",
         ),
@@ -356,7 +356,7 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             "administration",
             "Create an API key; only this answer shows it",
             (RouteAnswer(201, "The key.", (CreatedKeyView,)),),
-            ("conflict",),
+            ("conflict", "insufficient-storage"),
             body=RouteBody(
                 "Its role and namespace.",
                 (KeyRequest,),

@@ -28,6 +28,7 @@ class KeyHandlers:
     def __init__(self, dependencies: ApiDependencies, lists: Lists) -> None:
         self._lists = lists
         self._keyring = dependencies.keyring
+        self._disk = dependencies.disk
         self._now = dependencies.now
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -38,6 +39,7 @@ class KeyHandlers:
             namespace = check_key_namespace(body.namespace, role)
         except ValueError as error:
             raise InvalidInput.at("/namespace", str(error)) from None
+        self._disk.take(0)
         created = await self._keyring.create(NewKey(role, namespace, body.expires_in), caller_of(request))
         request[SUBJECT] = created.key.id
         return json_response({**self._view(created.key), "key": created.token}, 201)

@@ -157,6 +157,10 @@ class WaitHandlers:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the cancelled wait, 409 if it had ended before."""
         await read_no_fields(request)
+        if self._dependencies.disk.full:
+            # Cancels are accepted, and their ends stored. The audit entry of a refused one would
+            # take room, and there may be any number of those.
+            await self._get_waiting(request)
         wait = await self._dependencies.store.cancel(
             queries.wait_id(request),
             cancelled_outcome(),
@@ -168,16 +172,27 @@ class WaitHandlers:
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, the wait is due now; 409 if it has ended."""
         await read_no_fields(request)
-        wait = await self._dependencies.store.get(
-            queries.wait_id(request), request[PRINCIPAL].visible_namespace
-        )
-        if wait.state is not WaitState.WAITING:
-            raise Conflict(f"the wait has ended: {wait.state.value}")
+        wait = await self._get_waiting(request)
+        self._dependencies.disk.take(0)
         entry = build_audit_entry(caller_of(request), self._dependencies.now(), "poke", wait.id)
         await self._dependencies.store.save_audit_entry(entry)
         # A wait that the poker has not loaded yet is poked as soon as it is loaded.
         self._dependencies.poking.poke_now(wait.id)
         return self._answer(wait, 202)
+
+    async def _get_waiting(self, request: web.Request) -> StoredWait:
+        """Returns the wait in the path.
+
+        Raises:
+            NotFound: it does not exist.
+            Conflict: it has ended.
+        """
+        wait = await self._dependencies.store.get(
+            queries.wait_id(request), request[PRINCIPAL].visible_namespace
+        )
+        if wait.state is not WaitState.WAITING:
+            raise Conflict(f"the wait has ended: {wait.state.value}")
+        return wait
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the new deliveries; 409 while it is waiting."""
