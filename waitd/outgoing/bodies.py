@@ -6,7 +6,14 @@ from typing import Protocol
 
 import aiohttp
 
-from waitd.core.http.decoding import MAX_EXPANSION, SLICE, Decoder, TooManyMembers, decoder_for
+from waitd.core.http.decoding import (
+    MAX_EXPANSION,
+    SLICE,
+    ChainedDecoder,
+    Decoder,
+    TooManyMembers,
+    decoder_for,
+)
 from waitd.outgoing.errors import AnswerTooLarge
 
 #: The loop gets a turn after about a millisecond of decoding: after this many bytes of input, each
@@ -68,7 +75,7 @@ async def _read(content: BodyContent, limit: int) -> bytes | None:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _read_encoded(content: BodyContent, decoder: Decoder, limit: int) -> bytes | None:
+async def _read_encoded(content: BodyContent, decoder: Decoder | ChainedDecoder, limit: int) -> bytes | None:
     chunks: list[bytes] = []
     received = size = work = 0
     while not content.at_eof():

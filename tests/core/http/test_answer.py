@@ -11,6 +11,7 @@ from waitd.core.http.answer import (
     condition_applies,
     http_verdict,
     refuses_credentials,
+    says_rate_limit,
     status_phrase,
 )
 from waitd.core.http.headers import LONGEST_RETRY_AFTER, parse_retry_after
@@ -103,6 +104,29 @@ def test_an_answer_may_refuse_the_credentials(status: int, content: bytes | None
     assert refuses_credentials(status, content) is refused
 
 
+RATE_LIMITS = {
+    "Google's reason": b'{"error": {"code": 403, "errors": [{"reason": "userRateLimitExceeded"}]}}',
+    "Google's quota": b'{"error": {"errors": [{"domain": "usageLimits", "reason": "quotaExceeded"}]}}',
+    "Google's status": b'{"error": {"details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}',
+    "GitHub's secondary limit": b'{"message": "You have exceeded a secondary rate limit. Please wait"}',
+    "Salesforce's code": b'[{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]',
+    "AWS's code": b'{"__type": "com.amazon#ThrottlingException"}',
+    "a page": b"<h1>403: Too Many Requests</h1>",
+}
+
+
+@pytest.mark.parametrize("name", RATE_LIMITS)
+def test_a_403_may_say_in_its_body_that_it_is_a_rate_limit(name: str) -> None:
+    assert says_rate_limit(403, RATE_LIMITS[name])
+    assert says_rate_limit(400, RATE_LIMITS[name]) is name.startswith("AWS")
+    assert not says_rate_limit(404, RATE_LIMITS[name])
+
+
+@pytest.mark.parametrize("body", [None, b"", b'{"message": "Forbidden"}', b"your plan has no limit on users"])
+def test_other_403s_are_refusals(body: bytes | None) -> None:
+    assert not says_rate_limit(403, body)
+
+
 def test_equal_responses_share_one_verdict() -> None:
     for status in (200, 202, 401, 403, 503):
         assert verdict_of(status) is verdict_of(status)
@@ -145,6 +169,21 @@ DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
         ("1e3", None, None),
         ("\u0667", None, None),
         ("soon", None, None),
+        ("+5", None, 5.0),
+        ("5s", None, 5.0),
+        ("5 Seconds", None, 5.0),
+        ("5, 120", None, 5.0),
+        ("5 apples", None, None),
+        ("-0.5", None, None),
+        ("", None, None),
+        ("4000000000", None, LONGEST_RETRY_AFTER),
+        ("4000000000000", None, LONGEST_RETRY_AFTER),
+        ("1970-01-01T00:01:40Z", None, 60.0),
+        ("1970-01-01T01:01:40+01:00", None, 60.0),
+        ("1970-01-01 00:01:40", None, 60.0),
+        ("1970-13-41", None, None),
+        ("Thursday, 01-Jan-70 00:01:40 GMT", None, 60.0),
+        ("Thu Jan  1 00:01:40 1970", None, 60.0),
         ("Fri, 31 Dec 1999 23:59:59 GMT", DATE, 59.0),
         ("Fri, 31 Dec 1999 23:58:59 GMT", DATE, 0.0),
         ("Thu, 01 Jan 1970 00:01:40 GMT", None, 60.0),

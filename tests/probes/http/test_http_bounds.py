@@ -81,7 +81,7 @@ CASES = [
     Case("many gzip members", [answer(200, EMPTY_MEMBER * (MAX_MEMBERS - 1) + gzip.compress(DONE_BODY), "Content-Encoding: gzip")], "success"),
     Case("empty deflate blocks without end", [gzip_chunks(gzip.compress(b"")[:10] + b"\0\0\0\xff\xff" * 1_000_000), HANG], "too_large"),
     Case("a gzip header without end", [gzip_chunks(b"\x1f\x8b\x08\x08" + b"x" * 8 * MIB), HANG], "too_large"),
-    Case("a gzip bomb in gzip", [answer(200, gzip.compress(gzip.compress(bytes(MIB))), "Content-Encoding: gzip", "Content-Encoding: gzip")], "truncated"),
+    Case("a gzip bomb in gzip", [answer(200, gzip.compress(gzip.compress(bytes(2 * MIB))), "Content-Encoding: gzip", "Content-Encoding: gzip")], "too_large"),
     Case("garbage after gzip", [answer(200, gzip.compress(DONE_BODY) + b"x", "Content-Encoding: gzip")], "truncated"),
     Case("deflate in two streams", [answer(200, zlib.compress(DONE_BODY) * 2, "Content-Encoding: deflate")], "http_200"),
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
+from waitd.core.http.headers import DEFAULT_RATE_LIMIT_PAUSE
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
 #: Statuses below 500 with which a server asks for a retry: 408 Request Timeout, 425 Too Early, 429.
@@ -21,6 +22,16 @@ EXPIRED_STATUSES = frozenset({419, 440, 498})
 #: The codes of AWS's JSON services for a key that another one may replace.
 _REFUSED_KEY = re.compile(
     rb'"[^"]*(?:ExpiredToken|RequestExpired|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
+)
+#: How vendors say in the body of a 403 that it is a rate limit: Google's reasons, the messages of
+#: GitHub and Salesforce, AWS's codes.
+_RATE_LIMIT = re.compile(
+    rb"rate[ _-]?limit|quota[ _]?exceeded|Limit[ _]?Exceeded|too ?many ?requests|throttl|slow ?down",
+    re.IGNORECASE,
+)
+#: AWS's codes of one, also for a 400.
+_THROTTLING = re.compile(
+    rb'"[^"]*(?:Throttl|TooManyRequests|RequestLimitExceeded|ThroughputExceeded|SlowDown)[A-Za-z]*"'
 )
 _V = TypeVar("_V")
 #: The reason of an outcome whose payload was over its size limit or was not JSON.
@@ -93,6 +104,17 @@ def refuses_credentials(status: int, content: bytes | None) -> bool:
     AWS's JSON services answer 400 to an expired or unknown key, with its code in the body.
     """
     return status in {401, 403} or (status == 400 and _REFUSED_KEY.search(content or b"") is not None)
+
+
+def says_rate_limit(status: int, content: bytes | None) -> bool:
+    """Whether the body of a 403 or 400 says that the request is one too many."""
+    patterns = {403: _RATE_LIMIT, 400: _THROTTLING}
+    return status in patterns and patterns[status].search(content or b"") is not None
+
+
+def rate_limited(status: int) -> Unreachable:
+    """The verdict on an answer of which `says_rate_limit` is true and that names no time."""
+    return Unreachable(f"http_{status}", f"{status_phrase(status)}: a rate limit", DEFAULT_RATE_LIMIT_PAUSE)
 
 
 def condition_applies(status: int, names_status: bool) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 SLICE = 1024
 #: A gzip body may have this many members. A body of 1 MiB from bgzip has 17.
 MAX_MEMBERS = 128
+#: A body may be encoded this many times.
+MAX_CODINGS = 3
 #: The content codings that exist. Servers also write what is none, such as `none` or `utf-8`.
 _GZIP = frozenset({"gzip", "x-gzip", "deflate"})
 _OTHER_CODINGS = frozenset(
@@ -73,16 +75,48 @@ class Decoder:
             raise ValueError("the body is truncated")
 
 
-def decoder_for(content_encodings: Sequence[str]) -> Decoder | None:
+class ChainedDecoder:
+    """Decodes a body that was encoded more than once."""
+
+    def __init__(self, outer: "Decoder | ChainedDecoder") -> None:
+        """`outer` is the decoder of the codings that were applied last."""
+        self._outer = outer
+        self._inner = Decoder()
+        self._between = 0
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        """See `Decoder.feed`. What is between two codings may be `MAX_EXPANSION` larger, too."""
+        encoded = self._outer.feed(data, limit + MAX_EXPANSION)
+        self._between += len(encoded)
+        if self._between > limit + MAX_EXPANSION:
+            return bytes(limit + 1)
+        parts, size = [], 0
+        for start in range(0, len(encoded), SLICE):
+            parts.append(self._inner.feed(encoded[start : start + SLICE], limit - size))
+            size += len(parts[-1])
+            if size > limit:
+                break
+        return b"".join(parts)
+
+    def finish(self) -> None:
+        """Raises ValueError when the body is incomplete."""
+        self._outer.finish()
+        self._inner.finish()
+
+
+def decoder_for(content_encodings: Sequence[str]) -> Decoder | ChainedDecoder | None:
     """Returns the decoder of the `Content-Encoding` headers; None when the body is not encoded.
 
     Raises:
-        ValueError: waitd does not accept this encoding. Several encodings are one of those.
+        ValueError: waitd does not accept this encoding, or so many.
     """
     names = [name.strip().lower() for line in content_encodings for name in line.split(",")]
     encodings = [name for name in names if name in _GZIP or name in _OTHER_CODINGS]
     if not encodings:
         return None
-    if len(encodings) == 1 and encodings[0] in _GZIP:
-        return Decoder()
-    raise ValueError("unknown Content-Encoding")
+    if len(encodings) > MAX_CODINGS or not _GZIP.issuperset(encodings):
+        raise ValueError("unknown Content-Encoding")
+    decoder: Decoder | ChainedDecoder = Decoder()
+    for _ in encodings[1:]:
+        decoder = ChainedDecoder(decoder)
+    return decoder

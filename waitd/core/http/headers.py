@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 
@@ -38,6 +38,10 @@ DEFAULT_RATE_LIMIT_PAUSE = 60.0
 _UNIX_RESET = 1e9
 #: Larger ones are Unix milliseconds.
 _UNIX_MILLISECONDS = 1e11
+#: The seconds of `Retry-After`, perhaps with a unit or followed by other values.
+_SECONDS = re.compile(
+    r"\s*\+?([0-9]{1,400}(?:\.[0-9]{0,9})?)\s*(?:s|sec|seconds)?\s*(?:$|[,;])", re.IGNORECASE
+)
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,9})?")
 _NOTHING = re.compile(r"0(\.0*)?|-[0-9.]+")
 #: The field RateLimit, in the forms of its drafts: `"a";r=0;t=30` and `remaining=0, reset=30`.
@@ -84,7 +88,8 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     """The seconds that a `Retry-After` header asks for (RFC 9110, section 10.2.3).
 
     Args:
-        value: the header: a number of seconds, or an HTTP date. Fractions are accepted.
+        value: the header: a number of seconds, or an HTTP date. Fractions, Unix times and dates of
+            ISO 8601 are accepted, too; of several values, the first counts.
         now: Unix seconds; an HTTP date is relative to this time if `date` is missing.
         date: the `Date` header of the same response. A date in `value` is relative to it, so that a
             server whose clock is wrong is still understood.
@@ -94,12 +99,10 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     """
     if value is None:
         return None
-    value = value.strip()
-    if value.isascii() and value.isdecimal():
-        return min(float(value[:12]), LONGEST_RETRY_AFTER)
-    if _NUMBER.fullmatch(value):
-        return min(float(value), LONGEST_RETRY_AFTER)
-    until = _unix_seconds(value)
+    number = _SECONDS.match(value)
+    if number:
+        return _pause(float(number[1]), now)
+    until = _unix_seconds(value.strip())
     if until is None:
         return None
     since = _unix_seconds(date) if date is not None else None
@@ -138,16 +141,21 @@ def parse_rate_limit(headers: Mapping[str, str], now: float) -> float | None:
 def _reset_pause(reset: str, now: float) -> float:
     if not _NUMBER.fullmatch(reset):
         return DEFAULT_RATE_LIMIT_PAUSE
-    seconds = float(reset)
+    return _pause(float(reset), now)
+
+
+def _pause(seconds: float, now: float) -> float:
+    """The seconds from now: `seconds` are that, or a Unix time."""
     if seconds > _UNIX_MILLISECONDS:
         seconds /= 1000
     pause = seconds - now if seconds > _UNIX_RESET else seconds
     return min(max(pause, 0.0), LONGEST_RETRY_AFTER)
 
 
-def _unix_seconds(http_date: str) -> float | None:
+def _unix_seconds(date: str) -> float | None:
     try:
-        moment = parsedate_to_datetime(http_date)
+        iso = date[:4].isdecimal() and date[4:5] == "-"
+        moment = datetime.fromisoformat(date) if iso else parsedate_to_datetime(date)
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import aiohttp
 from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.connections.masking import SecretMask
-from waitd.core.http.answer import CredentialsRefused
-from waitd.core.waits.verdict import Pending, Unreachable, Verdict
+from waitd.core.http.answer import CredentialsRefused, rate_limited, says_rate_limit
+from waitd.core.waits.verdict import Failure, Pending, Unreachable, Verdict
 from waitd.probes.cel.conditions import Conditions
 from waitd.probes.cel.evaluation import BODY_LIMIT, RESULT_LIMIT
 from waitd.probes.cel.judging import judge_each
@@ -19,6 +20,9 @@ from waitd.probes.transport.response import Http1Response
 TOO_LARGE = Unreachable("too_large", "A condition needs the body, and it is over 1 MiB.")
 TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time or memory for this body.")
 
+#: Statuses whose body is read in any case, and how many bytes of it: it may be a rate limit.
+_MAY_BE_RATE_LIMIT = frozenset({400, 403})
+_RATE_LIMIT_BODY = 64 * 1024
 #: What one wait's conditions make of an answer.
 Evaluation = Verdict | CredentialsRefused
 
@@ -48,6 +52,7 @@ class AnswerEvaluator:
             or not response.complete
             or conditions.uses_headers
             or conditions.uses_text
+            or facts.status in _MAY_BE_RATE_LIMIT
         ):
             return None
         unread = response.unread
@@ -95,9 +100,14 @@ class AnswerEvaluator:
         headers = lowercase_headers(raw.headers, mask) if uses_headers else {}
         head = ResponseVariables(status, headers, None, None)
         limit = max(_body_bytes_or_none(conditions, head) for conditions in group)
-        if not limit:
+        if not limit and status not in _MAY_BE_RATE_LIMIT:
             return head, False
-        content = await self._client.read(raw, limit)
+        try:
+            content = await self._client.read(raw, limit or _RATE_LIMIT_BODY)
+        except (aiohttp.ClientError, OSError):
+            if limit:
+                raise
+            content = None
         return ResponseVariables(status, headers, content, raw, mask), content is None
 
     async def _evaluate(
@@ -124,7 +134,11 @@ class AnswerEvaluator:
                 return TOO_SLOW
         if cut_off and evaluation.decision is not None and not conditions.has_result:
             evaluation = evaluation._replace(payload_omitted=True)
-        return conditions.verdict(answer.facts, evaluation)
+        verdict = conditions.verdict(answer.facts, evaluation)
+        if isinstance(verdict, Failure | CredentialsRefused) and evaluation.decision is None:
+            status = answer.facts.status
+            return rate_limited(status) if says_rate_limit(status, response.content) else verdict
+        return verdict
 
 
 def _body_bytes_or_none(conditions: Conditions, head: ResponseVariables) -> int:

@@ -18,7 +18,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused
 from waitd.core.errors import InvalidInput
-from waitd.core.http.answer import RETRYABLE_STATUSES, refuses_credentials, status_phrase
+from waitd.core.http.answer import RETRYABLE_STATUSES, refuses_credentials, says_rate_limit, status_phrase
 from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
 from waitd.core.waits.submission import (
     JobHandle,
@@ -289,10 +289,9 @@ class _Sent:
 
 def _asks_again(answer: _JobAnswer) -> bool:
     """Whether a refusal asks for another request later, such as a rate limit."""
-    return (
-        400 <= answer.response.status <= 499
-        and answer.response.status != 401
-        and answer.retry_after is not None
+    status = answer.response.status
+    return (400 <= status <= 499 and status != 401 and answer.retry_after is not None) or says_rate_limit(
+        status, answer.response.content
     )
 
 
