@@ -5,7 +5,12 @@ import signal
 from collections import Counter
 from typing import Any
 
+import hypothesis
 import pytest
+
+# A test has no deadline: how long it takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 #: The tests below this folder share one real Airflow, which takes half a minute to start.
 AIRFLOW = "tests/e2e/airflow/"

@@ -94,7 +94,7 @@ async def test_the_struct_accepts_what_its_pydantic_model_accepts(submissions: S
         st.booleans(),
     )
     @example(dict(HTTP), {}, False)
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=1500)
     def compare(body: dict[str, Any], change: dict[str, Any], ascii_only: bool) -> None:
         nonlocal accepted, malformed
         text = json.dumps(body | change, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")

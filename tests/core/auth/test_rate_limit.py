@@ -1,6 +1,6 @@
 """Token buckets: bursts, debts, and how many buckets are kept."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.auth.rate_limit import RateLimiter
@@ -37,7 +37,6 @@ def test_a_debt_is_refilled_before_the_next_call() -> None:
     assert limiter.delay("a", 10.11) == 0.0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 100), max_size=200),
     st.floats(0.1, 100),

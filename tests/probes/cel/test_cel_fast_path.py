@@ -88,7 +88,7 @@ def compiles(source: str) -> bool:
     return True
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     CONDITIONS.filter(compiles),
     st.builds(Variables, st.integers(100, 599), HEADERS, BODIES, WORDS),

@@ -193,7 +193,7 @@ PAIRS = st.lists(st.tuples(FIELDS, VALUES), max_size=3)
 
 
 @given(PAIRS, ENDPOINTS, PAIRS, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_the_reader_agrees_with_the_parser_on_any_text(
     before: list[tuple[str, Any]],
     endpoint: str,

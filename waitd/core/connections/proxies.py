@@ -20,8 +20,10 @@ address, or `*`; a port may follow. Where clients differ, this is what holds:
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from waitd.core.connections.addresses import Address, normalize_host, parse_address
 from waitd.core.connections.connection import Origin, parse_origin
@@ -33,7 +35,8 @@ _SEPARATORS = re.compile(r"[,\s]+")
 _PORT = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})")
 
 
-class Proxies(NamedTuple):
+# A msgspec struct that keeps its hash: every poke looks up a route by it.
+class Proxies(Struct, frozen=True, cache_hash=True):
     """Proxies, and what does not use them. `repr` hides the URLs, which may hold a password.
 
     Attributes:

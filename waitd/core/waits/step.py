@@ -1,7 +1,9 @@
 """The state machine of a wait: a verdict goes in, the next action comes out."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, assert_never
+from typing import Protocol, assert_never
+
+from msgspec import Struct
 
 from waitd.core.waits.schedule import (
     LOCAL_GRACE,
@@ -30,7 +32,8 @@ class PokedWait(Protocol):
     def progress(self) -> Progress: ...
 
 
-class PokeAgain(NamedTuple):
+# A msgspec struct, because every poke makes one.
+class PokeAgain(Struct, frozen=True):
     """The wait continues.
 
     `due` is the time of the next poke: after now and at or before the deadline; now, if the

@@ -149,21 +149,14 @@ def _reader(node: Node) -> _Reader | None:
     name, path = reference
     if not path:
         return operator.attrgetter(name)
-    if len(path) == 1:
-        [field] = path
-
-        def read_field(variables: Any) -> Any:
-            value = getattr(variables, name)
-            return value.get(field, _UNKNOWN) if isinstance(value, dict) else _UNKNOWN
-
-        return read_field
 
     def read(variables: Any) -> Any:
         value = getattr(variables, name)
-        for field in path:
-            if not isinstance(value, dict) or field not in value:
-                return _UNKNOWN
-            value = value[field]
+        try:
+            for field in path:
+                value = value[field]
+        except (KeyError, TypeError):  # no such field, or no object: no other value takes a name
+            return _UNKNOWN
         return value
 
     return read

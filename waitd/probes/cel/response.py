@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
 
 from waitd import exact_json
 from waitd.core.connections.masking import SecretMask
@@ -34,7 +35,11 @@ class HasCharset(Protocol):
         """The charset that the header Content-Type names."""
 
 
-class ResponseVariables:
+_UNREAD = object()
+
+
+# A msgspec struct, because every poke makes one.
+class ResponseVariables(Struct, eq=False):
     """The variables of a response, as conditions name them.
 
     `body` and `text` are decoded at first use.
@@ -42,29 +47,19 @@ class ResponseVariables:
     Attributes:
         headers: lower-case names; values of a repeated name are joined by commas.
         content: the decompressed body, or None if it was not read.
-        raw: the same without the secrets that `mask` masks. The headers are masked by the caller.
+        charset_source: the charset, or the response that names it.
+        mask: masks `raw`, `body` and `text`. The headers are masked by the caller.
         decided: the last decision and the conditions that made it.
     """
 
-    __slots__ = ("_body", "_charset", "_text", "content", "decided", "headers", "mask", "status")
-
-    def __init__(
-        self,
-        status: int,
-        headers: dict[str, str],
-        content: bytes | None,
-        charset: str | HasCharset | None,
-        mask: SecretMask | None = None,
-    ) -> None:
-        """`charset`: the charset, or the response that names it."""
-        self.status = status
-        self.headers = headers
-        self.content = content
-        self._charset = charset
-        self.mask = mask
-        self._body: Any = _UNREAD
-        self._text: str | None = None
-        self.decided: tuple[object, Evaluation] | None = None
+    status: int
+    headers: dict[str, str]
+    content: bytes | None
+    charset_source: str | HasCharset | None
+    mask: SecretMask | None = None
+    decided: tuple[object, Evaluation] | None = None
+    _body: Any = _UNREAD
+    _text: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
         """Pickles what was received; a worker decodes it itself."""
@@ -73,7 +68,7 @@ class ResponseVariables:
     @property
     def charset(self) -> str | None:
         """The charset that the header names."""
-        charset = self._charset
+        charset = self.charset_source
         return charset if charset is None or isinstance(charset, str) else charset.charset
 
     @property
@@ -116,9 +111,6 @@ class ResponseVariables:
                 text = self.mask.mask_text(text)
             self._text = replace_nul(text)
         return self._text
-
-
-_UNREAD = object()
 
 
 def decode_json(raw: bytes | None) -> tuple[Any, bool]:

@@ -8,6 +8,7 @@ requests have none, and no entry is stored on disk.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from waitd.core.bounded_dict import BoundedDict
@@ -37,7 +38,7 @@ class EtagEntry:
         """Makes a request conditional on the ETag."""
         headers = CIMultiDict(request.headers or ())
         headers["If-None-Match"] = self.etag
-        return request._replace(headers=headers)
+        return replace(request, headers=headers)
 
 
 class EtagCache:

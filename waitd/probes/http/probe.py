@@ -13,6 +13,7 @@ from functools import partial
 from typing import Self
 
 import structlog
+from msgspec.structs import replace
 
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
@@ -299,7 +300,7 @@ class HttpPoke(TasklessPoke):
         elsewhere = answer.facts.redirect_origin
         if mask is not None and elsewhere is not None:
             facts = answer.facts._replace(redirect_origin=mask.mask_text(elsewhere))
-            answer = answer._replace(facts=facts)
+            answer = replace(answer, facts=facts)
         try:
             results = self._evaluate_now(answer)
             if results is None:

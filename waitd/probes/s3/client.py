@@ -261,7 +261,8 @@ class S3Client:
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _S3Response:
         now = self.now()
         request = bucket.request(method, key, query, now=now)
-        facts, response, _ = await self._http.fetch(request, now)
+        answer = await self._http.fetch(request, now)
+        facts, response = answer.facts, answer.response
         signature = signature_of((request.headers or {}).get("Authorization"))
         mask = bucket.mask if signature is None else bucket.mask.adding(signature)
         try:

@@ -8,9 +8,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Mapping
 from functools import lru_cache, partial
-from typing import NamedTuple, Self
+from typing import Self
 
 import aiohttp
+from msgspec import Struct
+from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -48,7 +50,8 @@ _HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encod
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-class Request(NamedTuple):
+# Requests and answers are msgspec structs, because every poke makes one of each.
+class Request(Struct, frozen=True):
     """A request.
 
     Attributes:
@@ -72,7 +75,7 @@ class Request(NamedTuple):
     safe: bool = False
 
 
-class HttpAnswer(NamedTuple):
+class HttpAnswer(Struct, frozen=True):
     """A response with its head. Pass it to `HttpClient.release` unless its body is read.
 
     `request` is the last one: where redirects led.
@@ -138,13 +141,15 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        method, url, headers, body, verify_tls, named, _, proxies, _ = request
+        named = request.named
         pool = self._pools.get(named)
-        if pool is None or body is not None or method not in POOLED_METHODS:
+        if pool is None or request.body is not None or request.method not in POOLED_METHODS:
             return None
-        if self._egress.check_url(url, named) is not named:
+        if self._egress.check_url(request.url, named) is not named:
             return None
-        return pool.send(method, url, headers, verify_tls, on_response, proxies=proxies)
+        return pool.send(
+            request.method, request.url, request.headers, request.verify_tls, on_response, request.proxies
+        )
 
     async def fetch(
         self,
@@ -167,7 +172,7 @@ class HttpClient:
         """
         named = self._egress.check_url(request.url, request.named)
         if named is not request.named:
-            request = request._replace(named=named)
+            request = replace(request, named=named)
         response = await self._request(request, new_connection=new_connection)
         return await self.follow_redirects(request, response, now, max_redirects)
 
@@ -192,12 +197,12 @@ class HttpClient:
             if _becomes_get(facts.status, request.method):
                 headers = CIMultiDict(request.headers or ())
                 headers.popall("Content-Type", None)
-                request = request._replace(method="GET", body=None, headers=headers)
+                request = replace(request, method="GET", body=None, headers=headers)
             set_cookies = response.headers.getall("Set-Cookie", ())
             if set_cookies:
                 cookies = cookies or ChainCookies((request.headers or {}).get("Cookie"))
                 cookies.keep(set_cookies, request.url)
-            request = request._replace(url=url, mask=mask_with_query(request.mask, url))
+            request = replace(request, url=url, mask=mask_with_query(request.mask, url))
             if cookies is not None:
                 request = _with_cookies(request, cookies.header(url))
             await self.release(response, _DRAIN_REDIRECT_BYTES)
@@ -216,15 +221,21 @@ class HttpClient:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
         named = self._egress.check_url(request.url, request.named)
-        response = await self._request_by_session(request._replace(named=named), connect_timeout)
+        response = await self._request_by_session(replace(request, named=named), connect_timeout)
         return HttpAnswer(facts_of(response, now), response, request)
 
     def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:
-        method, url, headers, body, verify_tls, named, _, proxies, safe = request
-        pool = self._pools.get(named)
-        if pool is not None and body is None and method in POOLED_METHODS:
-            return pool.request(method, url, headers, verify_tls, proxies, new_connection=new_connection)
-        if safe or method not in _CHANGING:
+        method, pool = request.method, self._pools.get(request.named)
+        if pool is not None and request.body is None and method in POOLED_METHODS:
+            return pool.request(
+                method,
+                request.url,
+                request.headers,
+                request.verify_tls,
+                request.proxies,
+                new_connection=new_connection,
+            )
+        if request.safe or method not in _CHANGING:
             return repeat_if_closed(partial(self._request_by_session, request))
         return self._request_by_session(request)
 
@@ -302,7 +313,7 @@ def facts_of(response: Response, now: float) -> AnswerFacts:
     """Returns what the head says apart from headers that conditions read. `now`: Unix seconds."""
     status = response.status
     limits_rate = status in {403, 429}
-    if not limits_rate and type(response) is Http1Response and not response.asks_to_wait:
+    if type(response) is Http1Response and not response.asks_to_wait and not limits_rate:
         return _facts_of_status(status)
     headers = response.headers
     pause = parse_retry_after(headers.get("Retry-After"), now, headers.get("Date"))
@@ -329,7 +340,7 @@ def _with_cookies(request: Request, cookies: str) -> Request:
     headers.popall("Cookie", None)
     if cookies:
         headers["Cookie"] = cookies
-    return request._replace(headers=headers, mask=mask_with_cookies(request.mask, cookies))
+    return replace(request, headers=headers, mask=mask_with_cookies(request.mask, cookies))
 
 
 def _becomes_get(status: int, method: str) -> bool:

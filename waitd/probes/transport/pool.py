@@ -160,14 +160,13 @@ class ConnectionPool:
         self.all_idle = all_idle or IdleConnections()
         self.all_idle.add_owner(self)
 
-    def send(
+    def send(  # noqa: PLR0917 - keywords are dear, and every poke calls it
         self,
         method: str,
         url: str,
         headers: Mapping[str, str] | None,
         tls: Tls,
         on_response: OnResponse,
-        *,
         proxies: Proxies = DEFAULT_PROXIES,
     ) -> Http1Connection | None:
         """Sends a request on an idle connection; None when there is none, and nothing is sent.

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Protocol
 
 from aiohttp.helpers import HeadersMixin
@@ -10,6 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 #: With more unread bytes of a body than this, the connection stops reading.
 HIGH_WATER = 256 * 1024
+_NAME = itemgetter(0)
 
 
 class BodySource(Protocol):
@@ -144,17 +146,8 @@ class Http1Response(HeadersMixin):
 
     def _find_marks(self) -> tuple[bool, bytes | None, bool]:
         """Finds all at once: nearly every poke asks for all, and most answers have none."""
-        encoded, etag, waits = False, None, False
-        for name, value in self._fields:
-            size = len(name)
-            if size == 4:
-                if etag is None and name.lower() == b"etag":
-                    etag = value
-            elif size == 11:
-                waits = waits or name.lower() == b"retry-after"
-            elif size == 16:
-                encoded = encoded or name.lower() == b"content-encoding"
-        self._marks = encoded, etag, waits
+        encoded, etag, waits = _mark_positions(tuple(map(_NAME, self._fields)))
+        self._marks = encoded, None if etag is None else self._fields[etag][1], waits
         return self._marks
 
     def lacks_length(self) -> bool:
@@ -171,6 +164,18 @@ class Http1Response(HeadersMixin):
         """Closes the connection unless the body is complete."""
         if self._connection is not None:
             self._connection.close()
+
+
+# A hostile head may have 64 KiB of names, so this many are kept only.
+@lru_cache(maxsize=128)
+def _mark_positions(names: tuple[bytes, ...]) -> tuple[bool, int | None, bool]:
+    """What `_find_marks` looks for in a head with these names; for the ETag, its position.
+
+    The heads of a server have the same names each time, so this is seldom called.
+    """
+    lower = [name.lower() for name in names]
+    etag = lower.index(b"etag") if b"etag" in lower else None
+    return b"content-encoding" in lower, etag, b"retry-after" in lower
 
 
 #: Called once: with the response when its head has arrived, or with the error that prevented it.
