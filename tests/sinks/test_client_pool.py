@@ -35,8 +35,8 @@ class Pool:
         self.opened.append(Client())
         return self.opened[-1]
 
-    async def use(self, key: str = "k", version: object = 1) -> Client:
-        async with self.pool.use(key, version, self.open) as client:
+    async def use(self, key: str = "k", built_from: object = 1) -> Client:
+        async with self.pool.use(key, built_from, self.open) as client:
             await asyncio.sleep(0)
             return client
 
@@ -71,7 +71,7 @@ async def test_every_caller_gets_the_error_and_the_next_one_opens_again(pool: Po
 
 async def test_a_new_version_replaces_the_client_which_closes_after_its_last_use(pool: Pool) -> None:
     async with pool.pool.use("k", 1, pool.open) as old:
-        new = await pool.use(version=2)
+        new = await pool.use(built_from=2)
         await asyncio.sleep(0.01)
         assert new is not old
         assert [old.closed] == [False]

@@ -27,7 +27,7 @@ def wait_view(
     Args:
         wait: the wait as stored.
         live: its state in the poker; None if the poker does not hold it.
-        sinks: know which deliveries are signed.
+        sinks: tells whether a delivery is signed.
         cost: its `WaitCost`; None if cost is off.
     """
     spec = wait.spec

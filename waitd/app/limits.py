@@ -6,7 +6,7 @@ import resource
 from waitd.api import Throttle
 from waitd.core.auth.namespaces import OTHER_NAMESPACES
 from waitd.core.auth.quotas import Kept, KeptLimits, Quota, Resource, Share
-from waitd.core.auth.submit_rates import NAME, SubmitRates
+from waitd.core.auth.submit_rates import SUBMIT_RATE_LIMIT, SubmitRates
 from waitd.metrics import Instruments
 from waitd.settings import Settings
 from waitd.settings.limits import LimitSettings
@@ -25,7 +25,9 @@ def build_throttle(settings: Settings, instruments: Instruments) -> Throttle:
     """
     connections = connection_limit(settings)
     quotas = {
-        Resource.REQUESTS: Quota(Resource.REQUESTS, Share(connections * 3 // 4, connections // 2)),
+        Resource.REQUESTS: Quota(
+            Resource.REQUESTS, Share(namespace=connections * 3 // 4, principal=connections // 2)
+        ),
         Resource.EVENT_STREAMS: _quota(
             settings, Resource.EVENT_STREAMS, min(settings.max_event_streams, connections // 4)
         ),
@@ -48,7 +50,7 @@ def build_throttle(settings: Settings, instruments: Instruments) -> Throttle:
 
 
 def build_kept_limits(settings: Settings) -> KeptLimits:
-    """The limits of what the database keeps for callers."""
+    """The limits of what one namespace, and one caller, may store."""
 
     def shares(namespace: str) -> dict[Kept, Share]:
         limits = settings.limits_of(namespace)
@@ -61,11 +63,15 @@ def build_kept_limits(settings: Settings) -> KeptLimits:
 def _submit_share(settings: Settings, namespace: str) -> Share:
     limits = settings.limits_of(namespace)
     share = Share(limits.waits_per_second_per_namespace, limits.waits_per_second_per_principal)
-    return _applied(settings, limits, NAME, share)
+    return _applied(settings, limits, SUBMIT_RATE_LIMIT, share)
 
 
 def _applied(settings: Settings, limits: LimitSettings, name: str, share: Share) -> Share:
-    """Without authentication there is one caller, this machine: only what is set limits it."""
+    """Applies the defaults only where callers can be told apart.
+
+    Without authentication every call counts as one caller, so only limits that the operator set
+    apply.
+    """
     if settings.authenticates:
         return share
     is_set = limits.model_fields_set

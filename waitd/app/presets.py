@@ -17,7 +17,12 @@ from waitd.settings import Settings
 
 
 class Presets(NamedTuple):
-    """The probes by kind, and the connections as vendors' APIs need them."""
+    """What presets need.
+
+    Attributes:
+        probes: by kind.
+        connections: fill in what a vendor's API needs, such as its host.
+    """
 
     probes: Mapping[str, Probe]
     connections: VendorConnections
@@ -36,16 +41,16 @@ async def open_presets(
         PresetInvalid: a file in `presets_dir` is invalid.
     """
     presets = load_presets(settings.presets_dir)
-    tables = {kind: preset.file.connection for kind, preset in presets.items()}
-    vendors = VendorConnections(connections, tables, now=SystemClock.monotonic)
-    plain = await stack.enter_async_context(
+    connection_rules = {kind: preset.file.connection for kind, preset in presets.items()}
+    vendors = VendorConnections(connections, connection_rules, now=SystemClock.monotonic)
+    http_probe = await stack.enter_async_context(
         HttpProbe(vendors, secret_headers=settings.secret_headers, egress=egress)
     )
-    following = await stack.enter_async_context(
+    operations = await stack.enter_async_context(
         operation_probe(vendors, secret_headers=settings.secret_headers, egress=egress)
     )
     probes: dict[str, Probe] = {}
     for kind, preset in presets.items():
-        http = following if preset.file.request.follow else plain
+        http = operations if preset.file.request.follow else http_probe
         probes[kind] = PresetProbe(preset, http, vendors, instruments.unknown_states.labels(kind))
     return Presets(probes, vendors)

@@ -115,7 +115,9 @@ class IssuerKeys(ServiceClient):
     async def _fetch(self) -> dict[str, Key]:
         discovery = await self._get(self.url.rstrip("/") + "/.well-known/openid-configuration")
         if discovery.get("issuer") != self.url:
-            raise IssuerUnavailable("the issuer's discovery document is of another issuer than oidc_issuer")
+            raise IssuerUnavailable(
+                "the discovery document names another issuer than the setting oidc_issuer"
+            )
         jwks_uri = discovery.get("jwks_uri")
         if not isinstance(jwks_uri, str):
             raise IssuerUnavailable("the issuer's discovery document has no jwks_uri")
@@ -134,7 +136,7 @@ class IssuerKeys(ServiceClient):
             raise IssuerUnavailable(f"{service} answered {response.status}")
         if not isinstance(response.body, dict):
             raise IssuerUnavailable(
-                f"{service} answered without a JSON object of up to {_MAX_RESPONSE} bytes"
+                f"{service} did not answer with a JSON object of at most {_MAX_RESPONSE} bytes"
             )
         return response.body
 
@@ -142,7 +144,7 @@ class IssuerKeys(ServiceClient):
 def _import_keys(jwks: Sequence[Any]) -> dict[str, Key]:
     """The public signature keys by their ids.
 
-    A key without an id has the id "" and is found by tokens that name none.
+    A key without an id has the id "". A token without `kid` finds it if it is the only key.
     """
     keys: dict[str, Key] = {}
     for jwk in jwks[:_MAX_KEYS]:

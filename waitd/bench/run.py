@@ -38,9 +38,9 @@ from waitd.bench.submitting import LABEL, SubmitResult, body_of, s3_connections,
 from waitd.client import Client, DaemonUnreachable, RequestRefused
 
 #: Seconds within which a child daemon must be ready; long, because the machine may be busy.
-STARTING = 300.0
+START_SECONDS = 300.0
 #: How many waits an interrupted run cancels at the same time on a daemon that goes on running.
-CANCELS = 32
+PARALLEL_CANCELS = 32
 
 
 class DaemonAddress(NamedTuple):
@@ -51,7 +51,7 @@ class DaemonAddress(NamedTuple):
     ca_file: Path | None = None
 
 
-class _LoadedDaemon(NamedTuple):
+class _DaemonUnderLoad(NamedTuple):
     """The daemon under load; `process` is None if it was running before."""
 
     client: Client
@@ -76,7 +76,10 @@ class _LoadedDaemon(NamedTuple):
 
 
 def usage_from_metrics(metrics: ScrapedMetrics) -> ProcessUsage:
-    """What a daemon reports about itself; it does not know how long it was kept waiting."""
+    """What a daemon reports about itself.
+
+    It cannot say how long its threads waited for a core.
+    """
     cpu, rss = metrics.total("process_cpu_seconds_total"), metrics.total("process_resident_memory_bytes")
     return ProcessUsage(time.monotonic(), cpu, 0.0, int(rss))
 
@@ -88,7 +91,7 @@ async def run(
     address: DaemonAddress,
     comparators: Sequence[Comparator] = (),
 ) -> BenchReport:
-    """Runs a load on a daemon, then on each comparator.
+    """Runs a load on a daemon, then on each system that waitd is compared with.
 
     Raises:
         ChildFailed: a process did not start or ended early.
@@ -143,7 +146,7 @@ async def _run(context: BenchContext, address: DaemonAddress) -> BenchReport:
 @asynccontextmanager
 async def _loaded_daemon(
     address: DaemonAddress, settings: Mapping[str, Any], fleet: Fleet, context: BenchContext
-) -> AsyncIterator[_LoadedDaemon]:
+) -> AsyncIterator[_DaemonUnderLoad]:
     """The daemon, and a sampler that scrapes it."""
     log = context.folder / "daemon.log"
     async with AsyncExitStack() as stack:
@@ -159,14 +162,14 @@ async def _loaded_daemon(
                 log=log,
                 environment=s3_connections(fleet),
                 cores=context.cores.measured,
-                patience=STARTING,
+                patience=START_SECONDS,
             )
             process = await stack.enter_async_context(child_daemon)
         sampler = Sampler(client)
         await sampler.scrape()  # fails now if /metrics needs a credential
         sampling = asyncio.create_task(sampler.run())
         try:
-            yield _LoadedDaemon(client, sampler, process, log)
+            yield _DaemonUnderLoad(client, sampler, process, log)
         finally:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
@@ -176,7 +179,7 @@ class _LoadRun:
     """One load on one daemon."""
 
     def __init__(
-        self, context: BenchContext, fleet: Fleet, receiver: Receiver, loaded: _LoadedDaemon
+        self, context: BenchContext, fleet: Fleet, receiver: Receiver, loaded: _DaemonUnderLoad
     ) -> None:
         self._display = context.display
         self._load = context.load
@@ -198,12 +201,12 @@ class _LoadRun:
             self._display.step(
                 f"{accepted:,} waits are on disk after {seconds:.2f} s, {accepted / seconds:,.0f} a second."
             )
-            before, early = await self._watch_until(time.monotonic() + self._load.warm_up)
-            after, late = await self._watch_until(
+            start, start_metrics = await self._watch_until(time.monotonic() + self._load.warm_up)
+            end, end_metrics = await self._watch_until(
                 max(started + self._load.measured_until, time.monotonic() + 1.0)
             )
             self._display.step(
-                f"Measured for {after.system.at - before.system.at:.1f} s. Waiting for the remaining outcomes."
+                f"Measured for {end.system.at - start.system.at:.1f} s. Waiting for the remaining outcomes."
             )
             await self._until_all_ended(started + self._load.patience)
             stored, jobs, exit_code = await self._final_state()
@@ -211,14 +214,14 @@ class _LoadRun:
             await self._cancel_remaining()
         reported = {path for path, job in jobs.items() if job["reported"]}
         submitted, received = self._submitted.waits, self._receiver.callbacks
-        lateness = late.histogram_since(early, LATENESS)
+        lateness = end_metrics.histogram_since(start_metrics, LATENESS)
         return BenchReport(
             load=self._load,
             machine=self._machine,
             accepted=accepted,
             submitting=seconds,
             submitter_busy=busy,
-            measured=LoadMeasurement.between(before, after),
+            measured=LoadMeasurement.between(start, end),
             rss_before=rss_before,
             lateness={name: bucket_quantile(lateness, q) for name, q in QUANTILES.items()},
             detection=detection_delays(submitted, received, jobs),
@@ -276,7 +279,7 @@ class _LoadRun:
             return
         callbacks = self._receiver.callbacks
         remaining = [wait for wait in self._submitted.waits if wait.id and wait.id not in callbacks]
-        limit = asyncio.Semaphore(CANCELS)
+        limit = asyncio.Semaphore(PARALLEL_CANCELS)
 
         async def cancel(wait: SubmittedWait) -> None:
             async with limit:

@@ -1,4 +1,4 @@
-"""`waitd connections check`: what the daemon makes of a connection."""
+"""`waitd connections check`: how the daemon reads a connection."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,13 @@ def check(
     conn_id: Annotated[str, typer.Argument(help="The id of the connection.", metavar="CONN_ID")],
     try_path: Annotated[
         str | None,
-        typer.Option("--try", help="Also ask the target once, for this path with GET.", metavar="PATH"),
+        typer.Option("--try", help="Also send the target one GET request for this path.", metavar="PATH"),
     ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Show what the daemon makes of a connection: which resolver has it, what is read of it, what
-    is refused and why. Secrets are masked.
+    """Show how the daemon reads a connection: where it was found, which fields are used, and which
+    are ignored or refused, and why. Secrets are masked.
 
     The exit code is 1 if the connection cannot be used, or if its target does not answer --try with
     a status below 400.
@@ -33,8 +33,8 @@ def check(
     else:
         _print(view)
     tried = view["tried"]
-    answered = tried is None or (tried["status"] is not None and tried["status"] < 400)
-    raise typer.Exit(ExitCode.OK if view["problem"] is None and answered else ExitCode.FAILED)
+    target_ok = tried is None or (tried["status"] is not None and tried["status"] < 400)
+    raise typer.Exit(ExitCode.OK if view["problem"] is None and target_ok else ExitCode.FAILED)
 
 
 def _print(view: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Says what waitd makes of a connection: for the operator who sets it up, without its secrets."""
+"""Shows the operator how waitd reads a connection, without its secrets."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ class ConnectionInspector:
         self._egress = egress
 
     async def inspect(self, conn_id: str, path: str | None = None) -> Mapping[str, Any]:
-        """What waitd makes of a connection; with `path`, it is asked for that once.
+        """How waitd reads a connection. With `path`, also sends its target one GET for that path.
 
         Raises:
             UnknownConnection: no resolver has it.
@@ -65,7 +65,7 @@ class ConnectionInspector:
         return view
 
     async def _try(self, connection: Connection, path: str) -> Mapping[str, Any]:
-        """Asks once, as a poke does, but follows no redirect."""
+        """Sends one request, as a poke does, but follows no redirect."""
         started = time.monotonic()
         tried: dict[str, Any] = {"status": None, "error": None}
         try:
@@ -90,7 +90,7 @@ class ConnectionInspector:
 
 
 async def _problem(connection: Connection) -> str | None:
-    """Why the connection cannot be used; None if it can, as far as that is known without asking."""
+    """Why the connection cannot be used; None if nothing is wrong that shows without a request."""
     try:
         check_extras(connection)
         if connection.conn_type == "aws":

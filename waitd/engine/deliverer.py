@@ -110,7 +110,7 @@ class Deliverer(StoreListener):
         self._turns: FairBacklog[str] = FairBacklog(FairShares(weight))
         self._next_check = -inf
         self._wakeup = asyncio.Event()
-        #: After a fault, a destination is sent no more than before at first.
+        #: After a fault, sending to a destination starts at the rate before it, and grows.
         self._paces = Paces(MIN_RATE)
         self._draining = False
         self._attempt_done = asyncio.Event()

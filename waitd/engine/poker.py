@@ -266,7 +266,7 @@ class Poker(StoreListener):
             self._instruments.poke_lateness.observe(max(0.0, started - held.due))
             if not final and held.deadline < now + timeout:
                 self._set_alarm(held, now)
-        on_verdicts = partial(self._on_result, attempt)
+        on_verdicts = partial(self._on_result, attempt)  # that of `VerdictHandler`
         try:
             attempt.cancel = first.kind.probe.start_poke(group, on_verdicts)
         except Exception as error:  # noqa: BLE001 - a defect of the probe, which `on_result` logs

@@ -124,7 +124,7 @@ class VerdictHandler:
             start = max(started_at, held.deadline) if attempt.final else started_at
             try:
                 self._apply(held, verdict, start, now, monotonic)
-            except Exception:  # a defect met in one wait is no other's
+            except Exception:  # it must not affect the other waits
                 log.exception("verdict_not_applied", wait_id=held.id)
                 held.in_flight += 1
                 self._apply(held, PROBE_FAILED, start, now, monotonic)
@@ -178,7 +178,7 @@ def _verdicts_of(attempt: PokeAttempt, result: Sequence[Verdict] | BaseException
 class OutcomeWriter:
     """A queue of outcomes and the loop that writes it.
 
-    What the store refuses does not hold up the others: it may refuse a single wait.
+    The store may refuse one wait; the others are written all the same.
 
     Attributes:
         pending: how many outcomes are not on disk yet.

@@ -28,8 +28,9 @@ MAX_KEY_LENGTH = 256
 #: The longest `request_timeout`, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 
-#: Characters that keys and labels must not contain: controls, those that change the direction of
-#: text (so that it shows as other text), and surrogates, which undecodable header bytes become.
+#: Characters that keys and labels must not contain: control characters; those that change the
+#: direction of text, so that it looks like another; surrogates, which header bytes that are not
+#: UTF-8 become.
 CONTROL_CHARACTERS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -43,8 +44,8 @@ Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)]
 
 
-def null_is(default: object) -> BeforeValidator:
-    """Takes null as this default, as Airflow's operators take None."""
+def null_means(default: object) -> BeforeValidator:
+    """Reads null as `default`, as Airflow's operators read None."""
     return BeforeValidator(lambda value: default if value is None else value)
 
 

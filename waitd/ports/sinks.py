@@ -71,9 +71,10 @@ class OutboxStore(Protocol):
         """Up to `limit` due deliveries, the longest due first, except those in `exclude`."""
 
     async def clamp_attempts(self) -> None:
-        """Brings forward retries that are due later than their own delay from now.
+        """Makes each retry due no later than its own delay from now.
 
-        The wall clock was set back while the daemon was down. Raises StoreUnavailable.
+        They would be due far too late if the wall clock was set back while the daemon was down.
+        Raises StoreUnavailable.
         """
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:

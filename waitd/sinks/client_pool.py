@@ -24,10 +24,10 @@ Client = TypeVar("Client")
 class _PooledClient(Generic[Client]):
     """One client, open or being opened."""
 
-    __slots__ = ("opening", "retired", "users", "version")
+    __slots__ = ("built_from", "opening", "retired", "users")
 
-    def __init__(self, version: object, opening: "asyncio.Task[Client]") -> None:
-        self.version = version
+    def __init__(self, built_from: object, opening: "asyncio.Task[Client]") -> None:
+        self.built_from = built_from
         self.opening = opening
         self.users = 0
         self.retired = False
@@ -67,17 +67,18 @@ class ClientPool(Generic[Client]):
 
     @asynccontextmanager
     async def use(
-        self, key: Hashable, version: object, open_client: Callable[[], Awaitable[Client]]
+        self, key: Hashable, built_from: object, open_client: Callable[[], Awaitable[Client]]
     ) -> AsyncIterator[Client]:
         """The client of `key`, for the length of the block.
 
-        It is opened where there is none, or where the one there is has another `version`.
+        `built_from` is what the client is made of, such as its connection. A client
+        is opened if there is none, or if the one there is was built from something else.
 
         Raises:
             TimeoutError: opening took too long.
             Exception: what `open_client` raised.
         """
-        pooled = self._get(key, version, open_client)
+        pooled = self._get(key, built_from, open_client)
         pooled.users += 1
         try:
             yield await asyncio.shield(pooled.opening)
@@ -106,10 +107,10 @@ class ClientPool(Generic[Client]):
             await asyncio.wait(self._closing)
 
     def _get(
-        self, key: Hashable, version: object, open_client: Callable[[], Awaitable[Client]]
+        self, key: Hashable, built_from: object, open_client: Callable[[], Awaitable[Client]]
     ) -> _PooledClient[Client]:
         pooled = self._clients.get(key)
-        if pooled is not None and self._is_current(pooled, version):
+        if pooled is not None and self._is_current(pooled, built_from):
             self._clients.move_to_end(key)
             return pooled
         if pooled is not None:
@@ -118,11 +119,11 @@ class ClientPool(Generic[Client]):
             self._retire(next(iter(self._clients)))
         opening = asyncio.create_task(self._open(open_client), name=f"open {key}")
         opening.add_done_callback(_retrieve_exception)
-        self._clients[key] = pooled = _PooledClient(version, opening)
+        self._clients[key] = pooled = _PooledClient(built_from, opening)
         return pooled
 
-    def _is_current(self, pooled: _PooledClient[Client], version: object) -> bool:
-        same = pooled.version is version or pooled.version == version
+    def _is_current(self, pooled: _PooledClient[Client], built_from: object) -> bool:
+        same = pooled.built_from is built_from or pooled.built_from == built_from
         if not same or pooled.failed():
             return False
         return not pooled.opening.done() or self._usable(pooled.opening.result())

@@ -315,6 +315,6 @@ def _address_problems(parameters: WebhookParams) -> list[Problem]:
     return []
 
 
-#: These attempts are repeated once with refreshed credentials; not a 403 with Retry-After.
+#: After a 401, or a 403 without Retry-After, the attempt is repeated once with fresh credentials.
 _UNAUTHORIZED = "the receiver answered 401"
 _FORBIDDEN = DeliveryFailed("the receiver answered 403")

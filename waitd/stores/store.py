@@ -202,7 +202,7 @@ class Store(WaitEnds, Writer):
 
     async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
         """See `ApiStore`."""
-        await self._execute(signals.prepare(namespace, key, payload, by))
+        await self._execute(signals.make_command(namespace, key, payload, by))
 
     async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
         """See `SignalStore`."""

@@ -66,7 +66,7 @@ from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 _NOTIFY_SLICE = 500
 
 #: What writes the commands of each type, in this order. All commands of a group were queued before
-#: any was answered, so every order is correct. This one needs each row only once.
+#: any was answered, so every order is correct. In this one no row is written twice.
 _ORDER: tuple[
     tuple[type[Command[Any]], Callable[[Transaction, Sequence[Any]], Awaitable[None] | None]], ...
 ] = (
@@ -137,11 +137,12 @@ class Writer(StoreReads, CommandExecutor):
     async def insert(
         self, new_waits: Sequence[NewWait], by: Caller | None = None
     ) -> Sequence[Inserted | Exception]:
-        """See `ApiStore`.
+        """See `ApiStore`. Gives each wait its id and deadline, and stores them.
 
-        A wait with invalid text gets `InvalidInput` as its answer; the others are stored.
+        `insert.insert` writes the rows and adds the waits to `transaction.inserted`. A wait with
+        invalid text gets `InvalidInput` as its answer; the others are stored.
         """
-        return await self._execute(await insert.prepare(new_waits, self._rules.now(), by))
+        return await self._execute(await insert.make_command(new_waits, self._rules.now(), by))
 
     async def _execute(self, command: Command[Answer]) -> Answer:
         """See `CommandExecutor`."""
@@ -250,7 +251,7 @@ class Writer(StoreReads, CommandExecutor):
         _answer(command, None)
 
     async def _set_aside_if_damaged(self, wait_id: str, error: Exception) -> bool:
-        """Sets a wait aside if its own row is damaged, not one that has to move for it."""
+        """Sets a wait aside if its own row is damaged, not a neighbour that SQLite has to move."""
         try:
             async with self._database.reading() as connection:
                 rows = await rows_by_id(connection, [wait_id], self._database.unreadable)

@@ -33,7 +33,7 @@ def variables(environment: Path, tmp_path: Path, scratch: Path) -> Mapping[str, 
     return {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(scratch), "WAITD_BIND": "nonsense"}
 
 
-def test_waiting_tasks_hold_no_slot_and_continue_with_their_results(
+def test_waiting_tasks_hold_no_slot_and_finish_in_task_their_results(
     environment: Path, tmp_path: Path, scratch: Path
 ) -> None:
     settings = variables(environment, tmp_path, scratch)

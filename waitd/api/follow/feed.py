@@ -17,20 +17,20 @@ class EventReader:
 
     Attributes:
         position: the number of the last outcome that was sent.
-        live: whether it has caught up; from then on it must keep up.
+        caught_up: whether it has caught up; from then on it must keep up.
         news: set when there may be more to send, and on a drain.
         sending: the scope of a write in progress, cancelled if the reader falls behind.
     """
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.live = False
+        self.caught_up = False
         self.news = asyncio.Event()
         self.sending: anyio.CancelScope | None = None
 
     def is_behind(self, last: int) -> bool:
         """Whether it fails to keep up, given the number of the last outcome."""
-        return self.live and last - self.position > MAX_BEHIND
+        return self.caught_up and last - self.position > MAX_BEHIND
 
 
 class EventFeed:

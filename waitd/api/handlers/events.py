@@ -82,7 +82,7 @@ class EventHandlers:
     async def _greeting(self, position: int, ids: EventIds) -> bytes:
         """Returns the start of a stream.
 
-        Its id lets a reader resume that has not received an outcome yet.
+        It carries an id, so that a reader that is cut off before its first outcome can resume.
         """
         try:
             await self._dependencies.store.check_resumable(position)
@@ -121,7 +121,7 @@ class _Stream:
         return self._cut or self._feed.draining
 
     async def send(self, data: bytes) -> None:
-        """Sends `data`; disconnects a reader that does not read it within the heartbeat."""
+        """Sends `data`; disconnects a reader that takes longer than a heartbeat's interval."""
         with anyio.move_on_after(self._feed.heartbeat) as scope:
             self.reader.sending = scope
             try:
@@ -177,12 +177,14 @@ async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> No
                 await stream.send(encoded)
             limit = min(PAGE_SIZE, next_part(len(page), len(encoded)))
         else:
-            reader.live = True
+            reader.caught_up = True
             await stream.wait_for_news()
 
 
 def _encode(page: Sequence[StoredEvent], ids: EventIds) -> bytes:
     # An event is one line of JSON, as the format requires.
     return b"".join(
-        b"id: %d\ndata: %b\n\n" % (ids.encode(seq), event) for seq, event in page if event is not None
+        b"id: %d\ndata: %b\n\n" % (ids.encode(seq), event)
+        for seq, event in page
+        if event is not None  # another namespace's
     )

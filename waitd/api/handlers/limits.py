@@ -9,7 +9,7 @@ from waitd.api.authentication import PRINCIPAL
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.server.bodies import json_response
 from waitd.core.auth.quotas import Kept, Resource, Share
-from waitd.core.auth.submit_rates import NAME
+from waitd.core.auth.submit_rates import SUBMIT_RATE_LIMIT
 
 
 class LimitHandlers:
@@ -28,7 +28,7 @@ class LimitHandlers:
             usage = queued if kept is Kept.REDELIVERIES else store.usage
             used = usage.get(kept, namespace), usage.get(kept, namespace, principal)
             limits.append(_item(kept, self._dependencies.kept_limits.share(kept, namespace), *used))
-        limits.append(_item(NAME, throttle.submit_rates.share(namespace), None, None))
+        limits.append(_item(SUBMIT_RATE_LIMIT, throttle.submit_rates.share(namespace), None, None))
         for resource in Resource:
             of_namespace, of_principal, share = throttle.used(resource, namespace, principal)
             limits.append(_item(resource, share, of_namespace, of_principal))

@@ -86,6 +86,7 @@ class WaitHandlers:
         raise refused
 
     async def _insert(self, new: NewWait, by: Caller) -> Inserted:
+        """Stores the wait by `Writer.insert`, if there is room for it."""
         self._dependencies.disk.take(len(new.spec_json))
         _, reached = self._dependencies.throttle.take_waits(by.principal, 1)
         if reached is not None:

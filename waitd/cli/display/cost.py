@@ -10,9 +10,7 @@ from rich.text import Text
 from waitd.cli.display.formatting import format_duration, pluralize
 from waitd.core.costs.model import GIB, HOUR, CostMode
 
-MODEL_NOTE = (
-    "waitd is measured; poke, reschedule and defer are a model that uses the same durations and pokes."
-)
+MODEL_NOTE = "waitd is measured. Poke, reschedule and defer are computed for the same waits."
 
 
 def render_summary(report: Mapping[str, Any]) -> RenderableType:

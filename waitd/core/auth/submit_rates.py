@@ -11,7 +11,8 @@ from waitd.core.errors import LimitReached
 
 #: After a pause, the waits of so many seconds may be submitted at once.
 BURST_SECONDS = 10
-NAME = "waits_per_second"
+#: The name of the limit, as in the settings.
+SUBMIT_RATE_LIMIT = "waits_per_second"
 
 
 class _Limiters(NamedTuple):
@@ -53,7 +54,7 @@ class SubmitRates:
 
 
 def _reached(scope: str, holder: str, rate: float) -> LimitReached:
-    return LimitReached(f"{NAME}_per_{scope}", holder, rate, 1 / rate)
+    return LimitReached(f"{SUBMIT_RATE_LIMIT}_per_{scope}", holder, rate, 1 / rate)
 
 
 def _limiters(share: Share) -> _Limiters:

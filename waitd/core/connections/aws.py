@@ -10,10 +10,12 @@ Only what requests to a service need is read:
 - The region: extra `region_name`.
 - The endpoint of AWS or of a compatible service: extra `service_config.<service>.endpoint_url`,
   else `endpoint_url`.
-- Of botocore's configuration, extra `config_kwargs`: S3's addressing style (`path`, `virtual` or
-  `auto`) as `s3.addressing_style`, AWS's endpoints for FIPS 140 and for IPv6 as `use_fips_endpoint`
-  and `use_dualstack_endpoint`, `region_name`, `client_cert`, and no credentials, for public
-  buckets, as `signature_version` = `unsigned`. What would change a request otherwise is refused.
+- Of botocore's configuration, extra `config_kwargs`:
+  - `s3.addressing_style`: `path`, `virtual` or `auto`.
+  - `use_fips_endpoint` and `use_dualstack_endpoint`: AWS's endpoints for FIPS 140 and for IPv6.
+  - `region_name` and `client_cert`.
+  - `signature_version` = `unsigned`: send no credentials, for public buckets.
+  Any other option that would change a request is refused.
 - Certificates: extra `verify`. False: do not verify them; a path: verify them with this CA bundle.
 """
 
@@ -59,7 +61,7 @@ class AssumedRole(NamedTuple):
         arn: the role.
         options: further parameters of STS's `AssumeRole`, sorted by name.
         endpoint: the base URL of STS; None for AWS's own.
-        tls: how certificates of STS are verified: as those of the connection's service.
+        tls: how the certificates of STS are verified; the same as for the service itself.
     """
 
     arn: str
@@ -111,7 +113,7 @@ class AwsConnection(NamedTuple):
 
 
 def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConnection:
-    """Reads a connection for one service, which has boto3's name.
+    """Reads a connection for one service; `service` is its name in boto3.
 
     Raises:
         ValueError: a field has an unusable value. The message quotes no secret.
@@ -125,7 +127,7 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
         raise ValueError("the extra's region_name is not the name of a region")
     style = text_field(_map(config, "s3"), "addressing_style") or "auto"
     if style not in _STYLES:
-        raise ValueError(f"addressing_style is one of {', '.join(_STYLES)}")
+        raise ValueError(f"the extra's config_kwargs.s3.addressing_style must be one of {', '.join(_STYLES)}")
     endpoint = aws_endpoint(extra, service)
     fips, dual_stack = _flag(config, "use_fips_endpoint"), _flag(config, "use_dualstack_endpoint")
     if endpoint is not None and (fips or dual_stack):
@@ -177,7 +179,7 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def aws_endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = False) -> str | None:
-    """The base URL of a service, which has boto3's name; None for AWS's own.
+    """The base URL of a service; None for AWS's own.
 
     Args:
         extra: the connection's `extra`. The service's endpoint in its `service_config` takes
@@ -238,7 +240,7 @@ def _role(extra: Mapping[str, Any], tls: ClientTls) -> AssumedRole | None:
     if external_id is not None:
         options.setdefault("ExternalId", external_id)
     if not all(isinstance(value, (str, int)) for value in options.values()):
-        raise ValueError("assume_role_kwargs holds only strings and numbers")
+        raise ValueError("the values of the extra's assume_role_kwargs must be strings or numbers")
     endpoint = aws_endpoint(extra, "sts", own_only=True)
     return AssumedRole(arn, tuple(sorted(options.items())), endpoint, tls)
 
@@ -246,5 +248,5 @@ def _role(extra: Mapping[str, Any], tls: ClientTls) -> AssumedRole | None:
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = fields.get(name) or {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be an object")  # noqa: TRY004 - bad data, not a bad call
+        raise ValueError(f"the extra's {name} must be an object")  # noqa: TRY004 - bad data, not a bad call
     return value

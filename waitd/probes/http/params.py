@@ -22,7 +22,7 @@ from waitd.core.connections.connection import Connection, check_endpoint, is_con
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
 from waitd.models import RequestTimeout, Strict, parse_model, pointer
-from waitd.models.fields import null_is
+from waitd.models.fields import null_means
 from waitd.probes.cel.conditions import Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.cel.response import RESPONSE_ENV
@@ -59,17 +59,17 @@ class HttpParams(Strict):
     ] = Field(default="GET", description="The request's method.")
     safe: bool = Field(
         default=False,
-        description="The request only reads: a POST or PATCH, too, is sent again if the server closed its idle connection.",
+        description="The request only reads. Then a POST or PATCH, too, is repeated if the server closed its idle connection.",
     )
-    headers: Annotated[dict[str, str], null_is({})] = Field(
+    headers: Annotated[dict[str, str], null_means({})] = Field(
         default_factory=dict, description="Request headers; no secrets."
     )
-    request_params: Annotated[dict[str, Any], null_is({})] = Field(
+    request_params: Annotated[dict[str, Any], null_means({})] = Field(
         default_factory=dict, description="The query: strings, numbers, or lists of them."
     )
     data: str | None = Field(default=None, description="The request body, as text.")
     json_body: Any = Field(default=None, alias="json", description="The request body, as JSON.")
-    response_error_codes_allowlist: Annotated[list[str], null_is(["404"])] = Field(
+    response_error_codes_allowlist: Annotated[list[str], null_means(["404"])] = Field(
         default=["404"], description='Statuses that mean "not yet".'
     )
     request_timeout: RequestTimeout = 10.0

@@ -162,7 +162,10 @@ class HttpPoke(TasklessPoke):
     # ------------------------------------------------------------ without a task
 
     def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
-        """Sends the request on an idle connection; if that fails, a task does the whole poke."""
+        """Sends the request on an idle connection.
+
+        If there is none, a task does the whole poke. Both pass the verdicts to `on_verdicts`.
+        """
         self._on_verdicts = on_verdicts
         context, conn_id = self._context, self._targets[0].template.conn_id
         self._connection = None
@@ -175,7 +178,7 @@ class HttpPoke(TasklessPoke):
         except Exception:  # noqa: BLE001 - the task meets the same error, and returns its verdict
             self._connection = None
         if self._connection is None:
-            self._continue_with(self.run())
+            self._finish_in_task(self.run())
         return self.cancel
 
     def _build_request(self) -> Request:
@@ -199,15 +202,15 @@ class HttpPoke(TasklessPoke):
         except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
             results = [*self._failure(error)]
         if results is None:
-            self._continue_with(self._complete(partial(self._follow, response)))
+            self._finish_in_task(self._complete(partial(self._follow, response)))
         elif CredentialsRefused not in map(type, results):
             self._on_verdicts(results)  # type: ignore[arg-type] # none was refused
         else:
-            self._continue_with(self._retry_refused(results))
+            self._finish_in_task(self._retry_refused(results))
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, CLOSED_WHILE_IDLE):
-            self._continue_with(self._complete(partial(self._fetch, new_connection=True)))
+            self._finish_in_task(self._complete(partial(self._fetch, new_connection=True)))
         else:
             self._on_verdicts(self._failure(error))
 
@@ -232,7 +235,7 @@ class HttpPoke(TasklessPoke):
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             context.etags.store(self._targets, answer, results)
         elif 400 <= answer.facts.status <= 499 and access is not None:
-            results = [_refused_otherwise(answer, result, access) for result in results]
+            results = [_find_hidden_refusal(answer, result, access) for result in results]
         pause = answer.facts.retry_after
         return results if pause is None else [with_retry_after(result, pause) for result in results]
 
@@ -334,8 +337,8 @@ class HttpPoke(TasklessPoke):
         return [each.verdict if isinstance(each, CredentialsRefused) else each for each in results]
 
 
-def _refused_otherwise(answer: HttpAnswer, result: Evaluation, access: HttpAccess) -> Evaluation:
-    """What a 4xx means that refuses expired credentials by something else than its status.
+def _find_hidden_refusal(answer: HttpAnswer, result: Evaluation, access: HttpAccess) -> Evaluation:
+    """Finds refused credentials in a 4xx whose status does not show it.
 
     AWS's JSON services answer 400 to a signature with an expired key.
     """

@@ -48,7 +48,7 @@ class AbsentKeyPoke(TasklessPoke):
         except Exception:  # noqa: BLE001 - the full poke meets the same error
             self._connection = None
         if self._connection is None:
-            self._continue_with(self._poke())
+            self._finish_in_task(self._poke())
         return self.cancel
 
     def _on_response(self, response: Http1Response | Exception) -> None:
@@ -56,6 +56,6 @@ class AbsentKeyPoke(TasklessPoke):
         if not isinstance(response, Exception):
             verdict = ABSENT if response.status == 404 else self._client.retry_verdict(response)
         if verdict is None or isinstance(verdict, CredentialsRefused):
-            self._continue_with(self._poke())
+            self._finish_in_task(self._poke())
         else:
             self._on_verdicts([verdict])

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import parse_model
-from waitd.models.fields import null_is
+from waitd.models.fields import null_means
 from waitd.probes.access.aws import AccountRef
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
 from waitd.probes.cel.files import FILES_ENV
@@ -57,7 +57,7 @@ class S3KeyParams(AwsParams):
     use_regex: bool = Field(
         default=False, description="The keys are regular expressions (RE2), matched at the beginning."
     )
-    metadata_keys: Annotated[list[Metadata], Field(min_length=1), null_is(["Size", "Key"])] = Field(
+    metadata_keys: Annotated[list[Metadata], Field(min_length=1), null_means(["Size", "Key"])] = Field(
         default=["Size", "Key"],
         description="The fields of HEAD and LIST, or Tags, in check and in the payload; * is all.",
     )
@@ -78,7 +78,7 @@ class S3KeysUnchangedParams(AwsParams):
         description="Seconds for which the keys must stay the same.",
     )
     min_objects: int = Field(default=1, ge=0, description="The least number of keys.")
-    previous_objects: Annotated[list[str], null_is([])] = Field(
+    previous_objects: Annotated[list[str], null_means([])] = Field(
         default_factory=list, description="The keys that existed before the wait."
     )
     allow_delete: bool = Field(default=True, description="False: a deleted key fails the wait.")

@@ -17,7 +17,7 @@ class TasklessPoke:
     """What such pokes share: how they continue in a task, and how they are cancelled.
 
     A subclass's `start` sets `_on_verdicts`, and `_connection` if it sends its request without a
-    task. Its handler of the response calls `_on_verdicts` or `_continue_with`.
+    task. Its handler of the response calls `_on_verdicts` or `_finish_in_task`.
     """
 
     __slots__ = ("_connection", "_on_verdicts", "_task")
@@ -34,7 +34,7 @@ class TasklessPoke:
         elif self._task is not None:
             self._task.cancel()
 
-    def _continue_with(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
+    def _finish_in_task(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
         """Continues in a task; the connection may serve another request by now."""
         self._connection = None
         self._task = run_in_task(rest, self._on_end)

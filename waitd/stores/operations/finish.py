@@ -135,7 +135,11 @@ async def cancel(transaction: Transaction, commands: Sequence[Cancel]) -> None:
 
 
 async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> dict[str, StoredOutcome]:
-    """Ends waiting waits, in this order; returns the stored outcomes by the wait's id."""
+    """Ends waiting waits, in this order; returns the stored outcomes by the wait's id.
+
+    After COMMIT the writer tells its listeners, the deliverer among them, of
+    `transaction.finished`.
+    """
     rows: list[tuple[Any, ...]] = []
     outbox: list[NewDelivery] = []
     cancels: list[tuple[Any, ...]] = []

@@ -40,7 +40,7 @@ _ANSWER_SLICE = 1000
 SUPERSEDED = cancelled_outcome(reason="superseded", message="A newer wait took the supersede key.")
 
 
-async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Insert:
+async def make_command(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Insert:
     """The command that inserts waits accepted at `now` (Unix seconds).
 
     A wait with invalid text gets its error as the answer.

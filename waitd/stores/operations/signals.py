@@ -42,7 +42,7 @@ _OLD = Statement(
 _DELETE = Statement(delete(signals).where(one_of(signals.c.id, "ids")))
 
 
-def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) -> SaveSignal:
+def make_command(namespace: str, key: str, payload: Any, by: Caller | None = None) -> SaveSignal:
     """The command that saves a signal.
 
     Raises:
