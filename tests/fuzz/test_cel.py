@@ -77,7 +77,7 @@ def variables_of(name: str, random: Random) -> Any:
         case "response":
             return response(random)
         case "handle":
-            return SubmitResponse(response(random), "key")
+            return SubmitResponse.from_response(response(random), "key")
         case "preset":
             answer = response(random)
             known = {each: getattr(answer, each) for each in ("status", "headers", "body", "text")}
@@ -217,7 +217,7 @@ def submit_place(field: str) -> Place:
         return submit_request(call, params, namespace="default", check=parse_http, secret_headers=())
 
     async def ask(source: str, _: Any, random: Random) -> Any:
-        answer = SubmitResponse(response(random), "key")
+        answer = SubmitResponse.from_response(response(random), "key")
         if field == "message":
             assert isinstance(await evaluate_refusal(source, answer, LIMITER), str | None)
         else:

@@ -266,7 +266,7 @@ class HttpJobs:
             response = ResponseVariables(raw.status, headers, content, raw.charset, request.mask)
         finally:
             answer.response.close()
-        return _JobAnswer(SubmitResponse(response, key), answer.facts.retry_after, request.url)
+        return _JobAnswer(SubmitResponse.from_response(response, key), answer.facts.retry_after, request.url)
 
 
 class _Sent:

@@ -24,21 +24,27 @@ MAX_HANDLE = 2048
 _Value = TypeVar("_Value")
 
 
-class SubmitResponse(ResponseVariables):
+class SubmitResponse(ResponseVariables, eq=False):
     """The variables of these expressions: a response's, and the idempotency key."""
 
-    __slots__ = ("key",)
+    key: str = ""
 
-    def __init__(self, response: ResponseVariables, key: str) -> None:
-        super().__init__(response.status, response.headers, response.content, response.charset, response.mask)
-        self.key = key
+    @classmethod
+    def from_response(cls, response: ResponseVariables, key: str) -> "SubmitResponse":
+        """Adds the key to a response."""
+        return cls(
+            response.status,
+            response.headers,
+            response.content,
+            response.charset,
+            response.mask,
+            key=key,
+        )
 
     def __reduce__(self) -> tuple[Callable[..., "SubmitResponse"], tuple[Any, ...]]:
         """Pickles what was received, as `ResponseVariables` does."""
-        return SubmitResponse, (
-            ResponseVariables(self.status, self.headers, self.content, self.charset, self.mask),
-            self.key,
-        )
+        create, fields = super().__reduce__()
+        return SubmitResponse.from_response, (create(*fields), self.key)
 
 
 async def evaluate_handle(
