@@ -198,6 +198,7 @@ async def test_a_proxy_that_is_down_is_named(url: str, method: str) -> None:
         (b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n", "does not allow the target (403)"),
         (b"HTTP/1.1 502 x\r\nContent-Length: 0\r\n\r\n", "cannot reach the target (502)"),
         (b"", "broke before it answered"),
+        (b"HTTP/1.1 200 x\r\n\r\n", "to the target broke behind"),
         (b"SSH-2.0-x\r\n", "did not answer with valid HTTP"),
     ],
 )

@@ -55,6 +55,25 @@ async def test_an_aws_waiter(own: bool) -> None:
     assert proxy.heads[0].startswith("CONNECT ec2.us-east-1.amazonaws.com:443 ")
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"", "disconnected"), (b"SSH-2.0-x\r\n", "bad_answer"), (b"HTTP/1.1 200", "disconnected")],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_verdict_names_the_proxy_that_may_be_the_cause(
+    answer: bytes, reason: str, method: str
+) -> None:
+    async with small_proxy(answer) as proxy:
+        egress = EgressGuard(
+            proxies=parse_proxies({"http": proxy.url.replace("://", f"://{LOGIN}:{PASSWORD}@")})
+        )
+        async with HttpProbe(FakeConnections(), secret_headers=(), egress=egress) as probe:
+            verdict = await poke(probe, {"endpoint": "http://target.test/x", "method": method})
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == reason
+    assert verdict.message.endswith(f" The request goes through {proxy.url}.")
+
+
 @pytest.mark.parametrize("own", [True, False])
 async def test_a_password_that_a_proxy_repeats_is_masked(own: bool) -> None:
     body = f'{{"login": "{LOGIN}:{PASSWORD}"}}'.encode()

@@ -82,6 +82,11 @@ class Connector(aiohttp.TCPConnector):
             return await super()._create_proxy_connection(req, *options)
         except aiohttp.ClientHttpProxyError as error:
             raise ProxyFailed(describe_refusing_proxy(_name(req.proxy), error.status)) from None
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error, aiohttp.ClientSSLError):
+                raise
+            why = f"the connection to the target broke behind the proxy {_name(req.proxy)}"
+            raise ProxyFailed(why, error.os_error) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError, InvalidHttp) as error:
             raise ProxyFailed(describe_error(error, f"the proxy {_name(req.proxy)}")) from None
 

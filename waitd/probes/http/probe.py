@@ -29,7 +29,6 @@ from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.parsing import HttpParsing
 from waitd.probes.http.requests import RequestBuilder
 from waitd.probes.transport.client import HttpAnswer, HttpClient, Request, facts_of
-from waitd.probes.transport.errors import classify_error
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE
 from waitd.probes.transport.redirects import REDIRECTS
 from waitd.probes.transport.response import Http1Response
@@ -241,7 +240,7 @@ class HttpPoke(TasklessPoke):
 
     def _failure(self, error: Exception) -> list[Unreachable]:
         """The verdicts of a poke that met an error."""
-        verdict = classify_error(error)
+        verdict = self._context.client.verdict_of(error, getattr(self, "_request", None))
         if verdict.reason == "probe_error":
             log.warning("poke_failed", error=type(error).__name__)
         return [verdict] * len(self._targets)

@@ -25,10 +25,12 @@ from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_rate_limit, parse_retry_after
+from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import AnswerTooLarge, EgressGuard, ProxyFailed, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.errors import classify_error
 from waitd.probes.transport.pool import ConnectionPool
 from waitd.probes.transport.redirects import REDIRECTS, ChainCookies, resolve_location
 from waitd.probes.transport.response import Http1Response, OnResponse
@@ -257,6 +259,11 @@ class HttpClient:
             response.close()
             raise ProxyFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))
         return response
+
+    def verdict_of(self, error: Exception, request: Request | None) -> Unreachable:
+        """The verdict on the error of a request; it names a proxy that may be the cause."""
+        proxy = None if request is None else self._egress.proxy(request.url, request.proxies)
+        return classify_error(error, proxy)
 
     def _session(self, named: HostSource) -> aiohttp.ClientSession:
         session = self._sessions.get(named)

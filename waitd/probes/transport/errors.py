@@ -6,10 +6,12 @@ The messages are stable and quote nothing of the request; they name a proxy that
 import errno
 import socket
 import ssl
+from dataclasses import replace
 
 import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
+from waitd.core.connections.proxies import proxy_name
 from waitd.core.local_trouble import (
     NETWORK_UNREACHABLE,
     NO_FREE_ADDRESS,
@@ -54,6 +56,8 @@ _BY_NUMBER = {
     errno.EPIPE: _RESET,
     errno.EHOSTUNREACH: _NO_ROUTE,
 }
+#: What a proxy may be the cause of, which is not known.
+_PERHAPS_OF_PROXY = frozenset({"bad_answer", "connection_reset", "disconnected", "timeout", "truncated"})
 #: The first match counts; several of these types are OSErrors, too.
 _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
     (aiohttp.ClientConnectorDNSError, _DNS),
@@ -70,10 +74,16 @@ _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
 )
 
 
-def classify_error(error: Exception) -> Unreachable:
-    """Returns the verdict that an error amounts to."""
+def classify_error(error: Exception, proxy: str | None = None) -> Unreachable:
+    """Returns the verdict that an error amounts to.
+
+    `proxy` is the URL of the proxy that the request went through.
+    """
     trouble = local_trouble(error)
-    return local_verdict(trouble) if trouble else _classify(error)
+    verdict = local_verdict(trouble) if trouble else _classify(error)
+    if proxy is None or verdict.reason not in _PERHAPS_OF_PROXY:
+        return verdict
+    return replace(verdict, message=f"{verdict.message} The request goes through {proxy_name(proxy)}.")
 
 
 def _classify(error: Exception) -> Unreachable:
