@@ -286,7 +286,7 @@ class MemoryStore:
     async def save_overhead(self, measured: MeasuredUsage, before: float) -> None:
         """Ignored."""
 
-    async def prune_audit(self, before: float, limit: int) -> int:
+    async def prune_audit(self, before: float, limit: int, keep: int) -> int:
         old = [at for at in self.audited if at < before][:limit]
         self.audited = [at for at in self.audited if at not in old]
         return len(old)

@@ -94,11 +94,21 @@ async def test_a_change_whose_entry_cannot_be_stored_is_not_stored(store: Store,
 async def test_only_old_entries_are_deleted(store: Store) -> None:
     for at in (START, START + 1, START + 100, START + 2):  # the clock was set back
         await store.save_audit_entry(build_audit_entry(ANNA, at, "poke", str(at - START)))
-    assert await store.prune_audit(START + 1, 10) == 1
-    assert await store.prune_audit(START + 50, 1) == 1
-    assert await store.prune_audit(START + 50, 10) == 1
-    assert await store.prune_audit(START + 50, 10) == 0
+    assert await store.prune_audit(START + 1, 10, 100) == 1
+    assert await store.prune_audit(START + 50, 1, 100) == 1
+    assert await store.prune_audit(START + 50, 10, 100) == 1
+    assert await store.prune_audit(START + 50, 10, 100) == 0
     assert [entry.subject for entry in await entries(store)] == ["100.0"]
+
+
+async def test_beyond_their_number_the_oldest_entries_are_deleted(store: Store) -> None:
+    assert await store.prune_audit(0.0, 10, 4) == 0, "there is none"
+    for number in range(10):
+        await store.save_audit_entry(build_audit_entry(ANNA, START, "poke", str(number)))
+    assert [await store.prune_audit(0.0, 5, 4) for _ in range(3)] == [5, 1, 0]
+    await store.save_audit_entry(build_audit_entry(ANNA, START, "poke", "10"))
+    assert await store.prune_audit(0.0, 5, 4) == 1
+    assert [entry.subject for entry in await entries(store)] == ["7", "8", "9", "10"]
 
 
 async def test_entries_are_paged_and_filtered(store: Store) -> None:

@@ -135,6 +135,7 @@ class Engine(StoreListener):
             self.clock,
             retention=settings.retention,
             retention_bytes=settings.retention_bytes,
+            audit_entries=settings.audit_entries,
             after_sweep=self._after_sweep,
         )
         self.meter = (

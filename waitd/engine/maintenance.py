@@ -1,6 +1,7 @@
 """Regular work: watches the event loop and the clock, flushes progress, sweeps, prunes."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
@@ -42,7 +43,8 @@ class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
 class Maintenance:
     """Regular loops. `after_sweep` is called at the end of each sweep.
 
-    Ended waits are kept for `retention` seconds and within `retention_bytes`; 0: any amount.
+    Ended waits are kept for `retention` seconds and within `retention_bytes`; 0: any amount. The
+    audit has `audit_entries` at most.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Maintenance:
         *,
         retention: float,
         retention_bytes: int = 0,
+        audit_entries: int = sys.maxsize,
         after_sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -60,6 +63,7 @@ class Maintenance:
         self._clock = clock
         self._horizon = RetentionHorizon(retention)
         self._retention_bytes = retention_bytes
+        self._audit_entries = audit_entries
         #: When the wait ended with which the search for the longest ended continues.
         self._longest_ended_since = 0.0
         self._after_sweep = after_sweep
@@ -160,7 +164,7 @@ class Maintenance:
             log.info("pruned", waits=pruned)
         if self._retention_bytes:
             await self._prune_bytes()
-        while pruned := await self._store.prune_audit(before, PAGE_ROWS):
+        while pruned := await self._store.prune_audit(before, PAGE_ROWS, self._audit_entries):
             log.info("pruned", audit=pruned)
         await self._store.check_unreadable()
         await self._after_sweep()

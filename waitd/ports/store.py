@@ -206,8 +206,8 @@ class MaintenanceStore(Protocol):
         of waits, from those on that ended at `since` (Unix seconds).
         """
 
-    async def prune_audit(self, before: float, limit: int) -> int:
-        """Deletes up to `limit` audit entries older than `before`; returns their number."""
+    async def prune_audit(self, before: float, limit: int, keep: int) -> int:
+        """Deletes up to `limit` audit entries older than `before`, or beyond the newest `keep`."""
 
     async def save_overhead(self, measured: MeasuredUsage, before: float) -> None:
         """Adds usage that belongs to no wait to today's costs.

@@ -167,6 +167,7 @@ class Settings(BaseSettings):
         ge=0,
         description="The most bytes of finished waits that stay readable: beyond it the longest finished go first; 0: any.",
     )
+    audit_entries: int = Field(1_000_000, ge=1000, description="The most audit entries that are kept.")
     disk_reserve: int = Field(
         268_435_456,
         ge=0,

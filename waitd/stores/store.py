@@ -174,9 +174,9 @@ class Store(WaitEnds, Writer):
             next_at = math.nextafter(since, math.inf)
         return PrunedBytes(deleted, next_at)
 
-    async def prune_audit(self, before: float, limit: int) -> int:
+    async def prune_audit(self, before: float, limit: int, keep: int) -> int:
         """See `MaintenanceStore`."""
-        return await self._execute(PruneAudit(before, limit))
+        return await self._execute(PruneAudit(before, limit, keep))
 
     async def save_audit_entry(self, entry: AuditEntry) -> None:
         """See `ApiStore`."""

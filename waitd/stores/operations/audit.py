@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Float, Integer, bindparam, select
+from sqlalchemy import Float, Integer, bindparam, func, select
 from sqlalchemy import delete as delete_from
 
 from waitd.core.errors import Conflict, NotFound
@@ -33,11 +33,18 @@ _OLDEST = (
     .limit(bindparam("limit", type_=Integer))
     .subquery()
 )
+#: The numbers of the first and the last entry: only the first ones are deleted.
+FIRST_AND_LAST = Statement(
+    select(
+        select(func.min(audit.c.number)).scalar_subquery(), select(func.max(audit.c.number)).scalar_subquery()
+    )
+)
 _BEFORE = bindparam("before", type_=Float)
 OLD = Statement(select(_OLDEST.c.number).where(_OLDEST.c.at < _BEFORE))
 _DELETE = Statement(
     delete_from(audit).where(audit.c.number <= bindparam("last", type_=Integer), audit.c.at < _BEFORE)
 )
+_DELETE_FIRST = Statement(delete_from(audit).where(audit.c.number <= bindparam("last", type_=Integer)))
 
 
 def record(transaction: Transaction, group: Sequence[Command[Any]]) -> None:
@@ -84,10 +91,15 @@ def _result(answer: object) -> str:
 
 async def prune(transaction: Transaction, commands: Sequence[PruneAudit]) -> None:
     """Deletes the oldest entries."""
+    connection = transaction.connection
     for command in commands:
-        old = await OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
+        old = await OLD.fetch_all(connection, before=command.before, limit=command.limit)
         command.answer = len(old)
         if old:
-            _DELETE.defer(
-                transaction.connection, must_change=len(old), last=max(old)[0], before=command.before
-            )
+            _DELETE.defer(connection, last=max(old)[0], before=command.before)
+            continue
+        [[first, last]] = await FIRST_AND_LAST.fetch_all(connection)
+        excess = 0 if first is None else min(last - first + 1 - command.keep, command.limit)
+        if excess > 0:
+            command.answer = excess
+            _DELETE_FIRST.defer(connection, last=first + excess - 1)

@@ -239,8 +239,11 @@ class DeleteEnded(Command[int]):
         return len(self.row_ids)
 
 
+@dataclass(slots=True, eq=False)
 class PruneAudit(_Prune[int]):
-    """Deletes audit entries; the answer is their number."""
+    """Deletes audit entries, also those beyond the newest `keep`; the answer is their number."""
+
+    keep: int
 
 
 class PruneSignals(_Prune[Sequence[SignalKey]]):
