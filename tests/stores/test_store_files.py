@@ -1,5 +1,6 @@
 """Files that are deleted, exchanged or copied under the store, or beside it."""
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -68,6 +69,43 @@ async def test_no_write_is_accepted_after_a_file_is_lost(loss: str, store: Store
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["database_lost"]
     assert store.loss
     assert [found.id for found in await store.find(WaitFilter())] == [wait.id], "an export can still save it"
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("checkpointed", [True, False])
+async def test_nothing_is_written_into_a_file_that_was_cut_off(
+    store: Store, database: Path, suffix: str, checkpointed: bool
+) -> None:
+    await add_one(store)
+    if checkpointed:
+        outside(database, "PRAGMA wal_checkpoint(PASSIVE)")
+    await add_one(store)
+    await store.check_files()
+    os.truncate(side(database, suffix), 0)
+    with pytest.raises(StoreUnavailable, match=f"{database}{suffix} was cut off.*restart"):
+        await store.insert([new_wait()])
+    assert "cut off" in store.loss
+    await store.check_files()
+
+
+@pytest.mark.parametrize("statement", ["PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"])
+async def test_another_program_may_make_files_smaller(store: Store, database: Path, statement: str) -> None:
+    for _ in range(3):
+        waits = await add(store, *(new_wait() for _ in range(1000)))
+        outside(database, "DELETE FROM waits")
+        await store.check_files()
+        outside(database, statement)
+        outside(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+        await store.check_files()
+        await add_one(store)
+    assert waits
+    assert not store.loss
+
+
+def outside(database: Path, statement: str) -> None:
+    """Executes a statement as another program."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(statement)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -24,7 +24,7 @@ from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.disk_space import measure_disk
 from waitd.stores.sqlite.errors import UNUSABLE, beyond_repair, first_line, is_unavailable, result_code
 from waitd.stores.sqlite.file_lock import FileLock
-from waitd.stores.sqlite.file_watch import FileWatch
+from waitd.stores.sqlite.file_watch import FileWatch, find_truncation
 from waitd.stores.unreadable import DAMAGE_REMEDY, UnreadableRows, is_damage
 from waitd.stores.usage import Usage, count_usage
 
@@ -40,6 +40,8 @@ READERS = 4
 READER_TIMEOUT = 30.0
 #: The first SQLite with `UPDATE … FROM`.
 MIN_SQLITE = (3, 33)
+#: Result codes that reading what is no longer in a file may have.
+_CUT_OFF = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: The write-ahead log is cut to this size after a checkpoint, in bytes.
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
@@ -129,8 +131,9 @@ class Database:
 
     async def check_files(self) -> None:
         """Looks whether the files are still there; if not, saves what still can be saved."""
-        self._find_loss()
-        if not self.loss or self._watch is None or self._rescued:
+        with suppress(StoreUnavailable):  # the files cannot be examined now
+            await self._find_loss()
+        if not self.loss or self._watch is None or self._rescued or self._watch.shrunk:
             return
         self._rescued = True
         if self._watch.is_unmoved():  # only its log was deleted: SQLite still has it open
@@ -152,8 +155,13 @@ class Database:
             except OSError:
                 return None
 
-    def _find_loss(self) -> None:
-        if self.loss or self._watch is None or not (loss := self._watch.find_loss()):
+    async def _find_loss(self) -> None:
+        if self.loss or self._watch is None:
+            return
+        loss = self._watch.find_loss()
+        if not loss and self._watch.shrunk:
+            loss = await self._find_truncation(self._watch)
+        if not loss:
             return
         self.loss = loss
         log.error(
@@ -163,9 +171,21 @@ class Database:
             remedy="save the waits with `waitd export`, put the file back or mend the mount, restart the daemon",
         )
 
-    def _check_files(self) -> None:
+    async def _find_truncation(self, watch: FileWatch) -> str:
+        try:
+            async with self.reading() as connection:
+                loss = await find_truncation(connection, watch.shrunk)
+        except StoreUnavailable as error:
+            if error.__cause__ is None or result_code(error.__cause__) not in _CUT_OFF:
+                raise  # it is examined again later
+            loss = f"{', '.join(watch.shrunk)} was cut off"
+        if not loss:
+            watch.shrunk.clear()
+        return loss
+
+    async def _check_files(self) -> None:
         """Raises StoreUnavailable if the files were exchanged: a write would be lost."""
-        self._find_loss()
+        await self._find_loss()
         if self.loss:
             raise StoreUnavailable(
                 f"{self.loss}; an operator has to mend it and restart the daemon (see its log)"
@@ -202,7 +222,7 @@ class Database:
             try:
                 writer.defer(_BEGIN)
                 yield writer
-                self._check_files()
+                await self._check_files()
                 await writer.fetch_all("COMMIT")
             except BaseException:
                 await self._roll_back(writer)
