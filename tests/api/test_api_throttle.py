@@ -11,6 +11,7 @@ from aiohttp import ClientResponse
 from api_answers import lines_of, problem_of
 from api_fakes import Api, bearer, until, wait
 from structlog.testing import capture_logs
+from throttled import served
 
 from waitd.api import Throttle, application
 from waitd.api.server import throttle
@@ -202,9 +203,9 @@ def test_addresses_of_one_network_share_a_limit() -> None:
 
 def test_without_authentication_there_is_no_limit() -> None:
     limits = Throttle(requests_per_second=0.001, request_burst=1, quotas=ONE_REQUEST)
-    with limits.request(LOOPBACK_PRINCIPAL), limits.request(LOOPBACK_PRINCIPAL):
+    with served(limits, LOOPBACK_PRINCIPAL), served(limits, LOOPBACK_PRINCIPAL):
         limits.charge(LOOPBACK_PRINCIPAL, 10_000, 0)
-    with limits.request(LOOPBACK_PRINCIPAL):
+    with served(limits, LOOPBACK_PRINCIPAL):
         pass
 
 
@@ -221,7 +222,7 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
     )
     for n in range(100_000):
         now = n / 5000
-        with limits.request(ALICE):
+        with served(limits, ALICE):
             pass
 
 
@@ -229,6 +230,6 @@ def test_a_check_takes_microseconds() -> None:
     limits = Throttle(requests_per_second=1e9, request_burst=1000)
     started = time.process_time()
     for _ in range(10_000):
-        with limits.request(ALICE):
+        with served(limits, ALICE):
             pass
     assert (time.process_time() - started) / 10_000 < 50e-6

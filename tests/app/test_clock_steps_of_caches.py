@@ -12,6 +12,7 @@ import pytest
 from clock_machine import Machine
 from issuer_endpoint import AUDIENCE, issuer_endpoint
 from test_app_connections import connections
+from throttled import served
 from token_endpoint import CLIENT, SECRET, token_endpoint
 
 from waitd.api.problems import ProblemError
@@ -197,7 +198,7 @@ async def test_a_rate_limit_refills_by_the_time_that_passes(step: float, machine
         count = 0
         try:
             while True:
-                with limits.request(caller):
+                with served(limits, caller):
                     count += 1
         except ProblemError:
             return count

@@ -67,28 +67,34 @@ class Checks:
 
     def read(self) -> None:
         """A GET of one wait."""
-        with self._throttle.request(CALLER):
-            pass
+        self._throttle.begin(CALLER)
+        self._throttle.end(CALLER)
 
     def submit(self) -> None:
         """A POST of one wait."""
-        with self._throttle.request(CALLER):
-            self._throttle.take_waits(CALLER, 1)
-            self._insert(1)
+        self._throttle.begin(CALLER)
+        self._throttle.take_waits(CALLER, 1)
+        self._insert(1)
+        self._throttle.end(CALLER)
 
     def list(self) -> None:
         """A GET of a list."""
-        with self._throttle.request(CALLER), self._throttle.hold(Resource.READS, CALLER):
+        self._throttle.begin(CALLER)
+        with self._throttle.hold(Resource.READS, CALLER):
             pass
+        self._throttle.end(CALLER)
 
     def batch(self) -> None:
         """A POST of `LINES` waits."""
-        with self._throttle.request(CALLER), self._throttle.hold(Resource.BATCHES, CALLER):
+        self._throttle.begin(CALLER)
+        with self._throttle.hold(Resource.BATCHES, CALLER):
             self._throttle.charge(CALLER, LINES, LINES)
             self._throttle.take_waits(CALLER, LINES)
             self._insert(LINES)
+        self._throttle.end(CALLER)
 
     def _insert(self, count: int) -> None:
+        self._transaction.changes.counts.clear()  # as in a new transaction
         rooms = Rooms(self._transaction)
         for _ in range(count):
             rooms.take(self._wait)

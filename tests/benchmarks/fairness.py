@@ -19,7 +19,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,12 +52,23 @@ class Quiet:
 
     def __init__(self, daemon: MeasuredDaemon, target: str) -> None:
         self._url, self._target, self._target_api = daemon.client.url, target, Api(target, "quiet")
+        self._apis = [self._target_api]
         self._ids: list[str] = []
         self._submitted = 0
 
+    def close(self) -> None:
+        """Closes its connections."""
+        for api in self._apis:
+            api.close()
+
+    def _connect(self) -> Api:
+        api = Api(self._url, "quiet")
+        self._apis.append(api)
+        return api
+
     async def start(self) -> None:
         """Submits the waits that are poked all the time."""
-        api = Api(self._url, "quiet")
+        api = self._connect()
         for n in range(WAITS):
             wait = wait_on(self._target, f"/quiet/poked/{n}", interval=INTERVAL)
             status, answer = await api.call("POST", "/v1/waits", orjson.dumps(wait))
@@ -71,7 +82,7 @@ class Quiet:
         async with asyncio.TaskGroup() as tasks:
             submits = tasks.create_task(self._call_regularly(self._submit, seconds))
             reads = tasks.create_task(self._call_regularly(self._read, seconds))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(min(1.0, seconds))  # the last events arrive
         _, calls = await self._target_api.call("GET", "/calls")
         lateness, delivery = _seen(orjson.loads(calls))
         return dict(zip(KINDS, (submits.result(), reads.result(), lateness, delivery), strict=True))
@@ -84,7 +95,7 @@ class Quiet:
         answered: list[float] = []
 
         async def call_once(n: int, due: float) -> None:
-            api = idle.pop() if idle else Api(self._url, "quiet")
+            api = idle.pop() if idle else self._connect()
             status = await call(api, n)
             answered.append((time.perf_counter() - due) * 1e3)
             if status not in {200, 201}:
@@ -198,14 +209,18 @@ async def run_storm(name: str, seconds: float) -> Result:
             "open_metrics": "true",
             "capacity": 100_000,
         }
-        async with _storms("target") as target_process, running_daemon(**settings) as daemon:
+        async with (
+            _storms("target") as target_process,
+            running_daemon(**settings) as daemon,
+            AsyncExitStack() as stack,
+        ):
             target = (await _line(target_process)).decode()
-            quiet = Quiet(daemon, target)
+            quiet = stack.enter_context(closing(Quiet(daemon, target)))
             await quiet.start()
             await quiet.measure(min(seconds, 2.0))  # caches, connections and limits of origins
             alone = await quiet.measure(seconds)
             rss, size = daemon.usage.rss, _size(state)
-            async with _storms(name, daemon.client.url, target, str(seconds + 2.0)) as storm:
+            async with _storms(name, daemon.client.url, target, str(seconds + min(2.0, seconds))) as storm:
                 await _line(storm)
                 if storm.stdin is not None:
                     storm.stdin.write(b"go\n")

@@ -108,14 +108,14 @@ def _with_checks(
 
     async def handle_authorized(request: web.Request) -> web.StreamResponse:
         principal = await gatekeeper.authorize(request, role)
-        if principal is LOOPBACK_PRINCIPAL:  # this machine shares the daemon with no one
+        throttle.begin(principal)
+        try:
+            if principal is not LOOPBACK_PRINCIPAL:  # this machine shares the daemon with no one
+                await seats.take(request, principal.namespace)
             return await handle(request)
-        with throttle.request(principal):
-            await seats.take(request, principal.namespace)
-            try:
-                return await handle(request)
-            finally:
-                leave_seat(request)
+        finally:
+            leave_seat(request)
+            throttle.end(principal)
 
     return handle_authorized
 

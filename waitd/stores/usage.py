@@ -4,7 +4,6 @@ The writer counts it at start and adds what each transaction changes, so a limit
 """
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -58,43 +57,46 @@ class Usage:
     """Counts by kept thing, namespace and principal; the principal "" is not known."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Kept, str, str | None], int] = defaultdict(int)
+        #: By what is kept, the namespace, and the principal or None; read-only for others.
+        self.counts: dict[tuple[Kept, str, str | None], int] = {}
 
     def get(self, kept: Kept, namespace: str, principal: str | None = None) -> int:
         """How much a principal has in the namespace; None: all of them together."""
-        return self._counts.get((kept, namespace, principal), 0)
+        return self.counts.get((kept, namespace, principal), 0)
 
     def both(self, kept: Kept, namespace: str, principal: str) -> tuple[int, int]:
         """How much the namespace has, and how much of it the principal."""
-        if not self._counts:
+        if not self.counts:
             return 0, 0
-        get = self._counts.get
+        get = self.counts.get
         return get((kept, namespace, None), 0), get((kept, namespace, principal), 0)
 
     def change(self, kept: Kept, namespace: str, principal: str, by: int) -> None:
         """Counts `by` more for the principal and the namespace."""
-        self._counts[kept, namespace, principal] += by
-        self._counts[kept, namespace, None] += by
+        counts, own, shared = self.counts, (kept, namespace, principal), (kept, namespace, None)
+        counts[own] = counts.get(own, 0) + by
+        counts[shared] = counts.get(shared, 0) + by
 
     def by_namespace(self, kept: Kept) -> Mapping[str, int]:
         """How much each namespace has."""
         return {
             namespace: count
-            for (counted, namespace, principal), count in self._counts.items()
+            for (counted, namespace, principal), count in self.counts.items()
             if counted is kept and principal is None
         }
 
     def add(self, changes: "Usage") -> None:
         """Adds the changes of a transaction that is on disk."""
-        counts = self._counts
+        counts = self.counts
         for key, by in changes.items():
-            counts[key] += by
-            if not counts[key]:
-                del counts[key]
+            if count := counts.get(key, 0) + by:
+                counts[key] = count
+            else:
+                counts.pop(key, None)
 
     def items(self) -> Iterable[tuple[tuple[Kept, str, str | None], int]]:
         """Every count, by what is kept, the namespace, and the principal or None."""
-        return self._counts.items()
+        return self.counts.items()
 
 
 async def count_usage(connection: ConnectionThread) -> Usage:

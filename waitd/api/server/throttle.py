@@ -87,23 +87,22 @@ class Throttle:
         self._refused = instruments.limits_exceeded if instruments else None
         self._named: set[str] = set()
 
-    @contextmanager
-    def request(self, principal: Principal) -> Iterator[None]:
-        """Counts one request of the caller while it is served.
+    def begin(self, principal: Principal) -> None:
+        """Counts one request of the caller, until it is taken off with `end`.
 
         Raises:
             ProblemError: 429 with Retry-After.
         """
         if principal is LOOPBACK_PRINCIPAL:
-            yield
             return
         if exceeded := self._running.exceeded(principal):
             raise self._refusal(Resource.REQUESTS, principal, exceeded)
         self._check_rate(principal)
         self._running.add(principal)
-        try:
-            yield
-        finally:
+
+    def end(self, principal: Principal) -> None:
+        """Takes a request off that was served."""
+        if principal is not LOOPBACK_PRINCIPAL:
             self._running.remove(principal)
 
     @contextmanager
@@ -178,8 +177,7 @@ class Throttle:
     def _check_rate(self, principal: Principal) -> None:
         if self._requests is None:
             return
-        now = monotonic()
-        if seconds := self._requests.delay(principal.name, now):
+        if seconds := self._requests.take(principal.name, monotonic()):
             self.count(principal, "requests_per_second")
             raise limit_problem(
                 "too-many-requests",
@@ -187,7 +185,6 @@ class Throttle:
                 "more requests a second than the setting requests_per_second; a batch counts its lines",
                 seconds,
             )
-        self._requests.consume(principal.name, now)
 
     def _refusal(self, resource: Resource, principal: Principal, exceeded: Exceeded) -> ProblemError:
         self.count(principal, exceeded.limit)

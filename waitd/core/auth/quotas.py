@@ -4,9 +4,9 @@ A namespace is a team, and a principal is one of its keys or users.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
@@ -50,6 +50,8 @@ class Share(NamedTuple):
 
 
 _UNLIMITED = Share()
+#: How many callers' limits are kept ready.
+MAX_CALLERS = 1000
 
 #: The shares without settings. A team of fifty stays below them; the lists and batches of one
 #: caller also bound the memory that it takes.
@@ -68,6 +70,23 @@ _RETRY_AFTER = {Kept.WAITS: 5.0, Kept.REDELIVERIES: 5.0}
 _RETRY_AFTER_SWEEP = 30.0
 
 
+#: By what is kept, the namespace, and the principal; None: all of them.
+UsageKey = tuple[Kept, str, str | None]
+
+
+class WaitLimit(NamedTuple):
+    """One limit of the waits of a caller, with the keys of what is used of it.
+
+    `counts_waits`: else it counts bytes, of which a new wait takes none yet.
+    """
+
+    namespace: UsageKey
+    principal: UsageKey
+    of_namespace: float
+    of_principal: float
+    counts_waits: bool
+
+
 class KeptLimits:
     """The shares of what the database keeps. A namespace without any may keep everything."""
 
@@ -79,10 +98,23 @@ class KeptLimits:
         """`shares`: those of every namespace that is not in `namespaces`."""
         self._shares = shares or {}
         self._namespaces = namespaces or {}
+        #: Finds the limits of the waits of a namespace and a principal.
+        self.of_waits = lru_cache(MAX_CALLERS)(self._of_waits)
 
     def share(self, kept: Kept, namespace: str) -> Share:
         """The limits for one namespace and each of its principals."""
         return self._namespaces.get(namespace, self._shares).get(kept, _UNLIMITED)
+
+    def _of_waits(self, namespace: str, principal: str) -> tuple[WaitLimit, ...]:
+        return tuple(
+            WaitLimit(
+                (kept, namespace, None),
+                (kept, namespace, principal),
+                *self.share(kept, namespace),
+                counts_waits=kept is not Kept.ENDED_BYTES,
+            )
+            for kept in (Kept.WAITS, Kept.ENDED_WAITS, Kept.ENDED_BYTES)
+        )
 
 
 class Room(NamedTuple):
@@ -154,13 +186,13 @@ class Quota:
         self._namespaces = namespaces or {}
         self._total = math.inf if total is None else total
         self._held = 0
-        self._by_namespace: Counter[str] = Counter()
-        self._by_principal: Counter[str] = Counter()
+        self._by_namespace: dict[str, int] = {}
+        self._by_principal: dict[str, int] = {}
 
     def used(self, namespace: str, principal: str) -> tuple[int, int, Share]:
         """How much the namespace and the principal hold, and their limits."""
         share = self._namespaces.get(namespace, self._share)
-        return self._by_namespace[namespace], self._by_principal[principal], share
+        return self._by_namespace.get(namespace, 0), self._by_principal.get(principal, 0), share
 
     def exceeded(self, principal: Principal) -> Exceeded | None:
         """Returns the limit because of which the principal may hold no more now; None if it may."""
@@ -168,28 +200,34 @@ class Quota:
         share = self._namespaces.get(namespace, self._share)
         # This machine shares the daemon with no one. Its lists take memory all the same.
         if principal is not LOOPBACK_PRINCIPAL or self._resource is Resource.READS:
-            if self._by_principal[name] >= share.principal:
+            if self._by_principal.get(name, 0) >= share.principal:
                 return Exceeded(f"{self._resource}_per_principal", "you", share.principal)
-            if self._by_namespace[namespace] >= share.namespace:
+            if self._by_namespace.get(namespace, 0) >= share.namespace:
                 holder = f"the namespace {namespace}"
                 return Exceeded(f"{self._resource}_per_namespace", holder, share.namespace)
-        if self._held >= self._total and self._by_namespace[namespace] >= min(GUARANTEED, self._total):
+        mine = self._by_namespace.get(namespace, 0)
+        if self._held >= self._total and mine >= min(GUARANTEED, self._total):
             return Exceeded(f"max_{self._resource}", "all callers together", self._total)
         return None
 
     def add(self, principal: Principal) -> None:
         """Counts what the principal holds from now on."""
         self._held += 1
-        self._by_namespace[principal.namespace] += 1
-        self._by_principal[principal.name] += 1
+        namespaces, principals = self._by_namespace, self._by_principal
+        namespaces[principal.namespace] = namespaces.get(principal.namespace, 0) + 1
+        principals[principal.name] = principals.get(principal.name, 0) + 1
 
     def remove(self, principal: Principal) -> None:
         """Counts what the principal holds no longer."""
         self._held -= 1
-        for counts, name in (
-            (self._by_namespace, principal.namespace),
-            (self._by_principal, principal.name),
-        ):
-            counts[name] -= 1
-            if not counts[name]:
-                del counts[name]
+        _decrement(self._by_namespace, principal.namespace)
+        _decrement(self._by_principal, principal.name)
+
+
+def _decrement(counts: dict[str, int], name: str) -> None:
+    """Counts one less; what is zero is not kept."""
+    count = counts[name] - 1
+    if count:
+        counts[name] = count
+    else:
+        del counts[name]

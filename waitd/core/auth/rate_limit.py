@@ -1,10 +1,9 @@
 """Rate limits: one token bucket for each of any number of keys, in bounded memory."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
-
-from waitd.core.bounded_dict import BoundedDict
 
 #: The most buckets that are kept. Beyond it, the least recently used one is dropped, as if it were
 #: full.
@@ -31,7 +30,8 @@ class RateLimiter:
         """
         self._per_token = 1.0 / rate
         self._tolerance = (burst - 1) / rate
-        self._full_at: BoundedDict[Hashable, float] = BoundedDict(max_buckets)
+        self._max_buckets = max_buckets
+        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -43,19 +43,36 @@ class RateLimiter:
         """
         return max(0.0, self._full_at.get(key, now) - now - self._tolerance)
 
+    def take(self, key: Hashable, now: float) -> float:
+        """Takes a token if the key's bucket holds one; else returns the seconds until it does."""
+        full_at = self._full_at.get(key, now)
+        delay = full_at - now - self._tolerance
+        if delay > 0.0:
+            return delay
+        self._store(key, (max(now, full_at)) + self._per_token, now)
+        return 0.0
+
     def consume(self, key: Hashable, now: float, tokens: int = 1) -> None:
         """Takes `tokens` out of the key's bucket, whatever it holds."""
-        self._full_at[key] = max(self._full_at.get(key, now), now) + tokens * self._per_token
-        self._drop_full(now)
+        self._store(key, max(self._full_at.get(key, now), now) + tokens * self._per_token, now)
 
     def available(self, key: Hashable, now: float) -> int:
         """How many whole tokens the key's bucket holds."""
         debt = max(0.0, self._full_at.get(key, now) - now)
         return max(0, 1 + math.floor((self._tolerance - debt) / self._per_token + 1e-6))
 
-    def _drop_full(self, now: float) -> None:
-        """Drops up to two of the oldest buckets if they are full."""
-        for key, full_at in tuple(islice(self._full_at.items(), 2)):
-            if full_at > now:
+    def _store(self, key: Hashable, full_at: float, now: float) -> None:
+        """Stores a bucket as the newest one, and drops up to two of the oldest that are full."""
+        buckets = self._full_at
+        buckets[key] = full_at
+        if len(buckets) == 1:
+            return
+        buckets.move_to_end(key)
+        if len(buckets) > self._max_buckets:
+            buckets.popitem(last=False)
+        if buckets[next(iter(buckets))] > now:
+            return
+        for old, old_full_at in tuple(islice(buckets.items(), 2)):
+            if old_full_at > now:
                 break
-            del self._full_at[key]
+            del buckets[old]

@@ -36,6 +36,8 @@ class SubmitRates:
     def take(self, principal: Principal, count: int, now: float) -> tuple[int, LimitReached | None]:
         """Takes up to `count` waits; returns how many, and the limit that allows no more."""
         namespace, limiters = principal.namespace, self._namespaces.get(principal.namespace, self._default)
+        if count == 1:
+            return _take_one(principal, limiters, now)
         granted, reached = count, None
         limiter = limiters.namespace
         if limiter is not None and (left := limiter.available(namespace, now)) < granted:
@@ -51,6 +53,18 @@ class SubmitRates:
             if limiters.principal is not None:
                 limiters.principal.consume(name, now, granted)
         return granted, reached
+
+
+def _take_one(principal: Principal, limiters: _Limiters, now: float) -> tuple[int, LimitReached | None]:
+    namespace, shared = principal.namespace, limiters.namespace
+    if shared is not None and shared.take(namespace, now):
+        return 0, _reached("namespace", f"the namespace {namespace}", limiters.share.namespace)
+    own = limiters.principal
+    if own is not None and own.take((namespace, principal.name), now):
+        if shared is not None:
+            shared.consume(namespace, now, -1)  # it is given back
+        return 0, _reached("principal", "you", limiters.share.principal)
+    return 1, None
 
 
 def _reached(scope: str, holder: str, rate: float) -> LimitReached:

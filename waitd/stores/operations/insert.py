@@ -112,35 +112,31 @@ class Rooms:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._rooms: dict[tuple[str, str], Room] = {}
-        self._taken: dict[tuple[str, str], int] = {}
+        #: By namespace and principal: how many more waits, and how many were taken.
+        self._rooms: dict[tuple[str, str], tuple[float, int]] = {}
 
     def take(self, wait: StoredWait) -> LimitReached | None:
         """Counts a new wait; returns the limit that leaves no room for it, None: there is room."""
         owner = wait.namespace, wait.principal
-        room = self._rooms.get(owner) or self._find_room(owner)
-        taken = self._taken.get(owner, 0)
-        if taken >= room.left:
-            return room.reached
-        self._taken[owner] = taken + 1
+        left, taken = self._rooms.get(owner) or (self._transaction.room_for_waits(*owner), 0)
+        if taken >= left:
+            return self._smallest(*owner).reached
+        self._rooms[owner] = left, taken + 1
         return None
 
     def count(self) -> None:
         """Counts the waits that were taken as held."""
-        for (namespace, principal), taken in self._taken.items():
+        for (namespace, principal), (_, taken) in self._rooms.items():
             self._transaction.changes.change(Kept.WAITS, namespace, principal, taken)
 
-    def _find_room(self, owner: tuple[str, str]) -> Room:
-        """Each wait may end at once, superseded by the next: it needs room as an ended one, too."""
-        room = self._transaction.room(Kept.WAITS, *owner)
-        ended = self._transaction.room(Kept.ENDED_WAITS, *owner)
-        if ended.left < room.left:
-            room = ended
-        size = self._transaction.room(Kept.ENDED_BYTES, *owner)
+    def _smallest(self, namespace: str, principal: str) -> Room:
+        """The room that leaves no more."""
+        room = self._transaction.room
+        size = room(Kept.ENDED_BYTES, namespace, principal)
         if size.left <= 0:
-            room = size
-        self._rooms[owner] = room
-        return room
+            return size
+        held, ended = room(Kept.WAITS, namespace, principal), room(Kept.ENDED_WAITS, namespace, principal)
+        return ended if ended.left < held.left else held
 
 
 def _answer(

@@ -106,6 +106,24 @@ class Transaction:
     signals: list[Signal] = field(default_factory=list)
     clock_moved: float = 0.0
 
+    def room_for_waits(self, namespace: str, principal: str) -> float:
+        """How many more waits the principal may submit; cheaper than three times `room`.
+
+        Each may end at once, superseded by the next: it needs room as an ended one, too.
+        """
+        used, more = self.usage.counts, self.changes.counts
+        rooms: list[float] = []
+        for shared, own, most, most_own, counts_waits in self.rules.limits.of_waits(namespace, principal):
+            left, mine = most - used.get(shared, 0), most_own - used.get(own, 0)
+            if more:
+                left -= more.get(shared, 0)
+                mine -= more.get(own, 0)
+            if counts_waits:
+                rooms += (left, mine)
+            elif left <= 0 or mine <= 0:
+                return 0
+        return min(rooms)
+
     def room(self, kept: Kept, namespace: str, principal: str) -> Room:
         """How much more of `kept` the principal may have in the namespace."""
         of_namespace, of_principal = self.usage.both(kept, namespace, principal)
