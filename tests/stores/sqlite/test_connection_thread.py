@@ -116,3 +116,19 @@ async def test_a_read_waits_for_a_reader_and_then_fails(
         with pytest.raises(StoreUnavailable, match="every reader is busy"):
             await store.counts()
     assert await store.counts() == {}
+
+
+async def test_a_part_that_was_interrupted_is_not_read_again(store: Store) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
+    statements: list[str] = []
+    async with store._database.reading() as connection:
+        await connection.run(sqlite3.Connection.set_trace_callback, statements.append)
+        reading = asyncio.create_task(connection.fetch_part(endless, (), 100.0))
+        async with asyncio.timeout(30):
+            while not reading.done():
+                connection.interrupt()  # it has an effect once the statement runs
+                await asyncio.sleep(0.01)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            await reading
+        await connection.run(sqlite3.Connection.set_trace_callback, None)
+    assert statements == [endless]

@@ -190,7 +190,9 @@ def _read_part(
                 if size >= most_bytes:
                     part.cut = True
                     break
-    except sqlite3.DatabaseError:  # a damaged row: read all that can be read
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
         return Part(execute(connection, [(sql, values, None)], torn_tables))
     return part
 
