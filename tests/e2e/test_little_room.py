@@ -93,10 +93,10 @@ async def test_a_full_disk_is_own_trouble_and_what_was_accepted_is_delivered(sma
 async def test_submits_are_refused_before_the_disk_is_full_and_all_that_was_accepted_ends(
     tmp_path: Path,
 ) -> None:
-    mebibytes = 48
+    mebibytes = 96
     with mounted_small_disk(tmp_path / "disk", mebibytes) as disk:
         filler = disk / "filler"
-        filler.write_bytes(bytes(30 * 2**20))
+        filler.write_bytes(bytes(72 * 2**20))
         async with jobs_and_receiver() as (jobs, receiver, client), daemon(disk) as waitd:
 
             async def post(path: str, body: object = None) -> int:
