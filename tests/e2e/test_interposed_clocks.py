@@ -2,6 +2,7 @@
 
 import mmap
 import shutil
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -66,4 +67,32 @@ async def test_a_jump_of_the_wall_clock_is_no_elapsed_time(tmp_path: Path, jump:
         clocks.jump(wall=HOUR, monotonic=HOUR)
         await until(lambda: receiver.digests[waiting], 60, "the outcome of the wait")
         assert receiver.event(waiting)["data"]["state"] == "timeout"
+        await until(lambda: len(receiver.digests[refused]) == 2, 60, "the second attempt")
+
+
+async def test_a_clock_that_is_set_while_no_daemon_runs_is_no_elapsed_time(tmp_path: Path) -> None:
+    clocks = Clocks(tmp_path)
+    delays = {"WAITD_DELIVERY_RETRY_DELAYS": f"[0, {HOUR / 2}, 1]"}
+    async with (
+        jobs_and_receiver() as (jobs, receiver, client),
+        daemon(tmp_path, **clocks.environment, **delays) as waitd,
+    ):
+        waiting = await submit(client, waitd, job_wait(jobs, receiver, "endless", 1e9, timeout=HOUR / 2))
+        receiver.statuses = [503]
+        refused = await submit(client, waitd, job_wait(jobs, receiver, "done", 0.0))
+        await until(lambda: len(receiver.digests[refused]) == 1, 60, "the first attempt")
+        for step in (HOUR, -2 * HOUR):
+            await waitd.kill(signal.SIGTERM)
+            clocks.jump(wall=step)
+            await waitd.start()
+            await waitd.logged("wall_clock_jumped")
+            waitd.log.clear()
+            polled = jobs.requests["endless"] + 3
+            await until(lambda: jobs.requests["endless"] >= polled, 60, "more pokes")  # noqa: B023
+            assert (await get_wait(client, waitd, waiting))["state"] == "waiting"
+            assert len(receiver.digests[refused]) == 1
+        await waitd.kill(signal.SIGKILL)
+        clocks.jump(wall=HOUR, monotonic=HOUR)
+        await waitd.start()
+        await until(lambda: receiver.digests[waiting], 60, "the outcome of the wait")
         await until(lambda: len(receiver.digests[refused]) == 2, 60, "the second attempt")

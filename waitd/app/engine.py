@@ -63,6 +63,8 @@ class Engine(StoreListener):
             return entry_of(settings.namespaces, namespace).weight
 
         self.clock = SteadyClock()
+        # What stepped while no daemon ran is followed as what steps now: by the maintenance.
+        self.clock.follow(-database.clock_moved)
         self.instruments = instruments
         self.kept_limits = build_kept_limits(settings)
         self.store = Store(

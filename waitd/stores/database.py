@@ -19,6 +19,7 @@ from waitd.stores.instance import claim
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
 from waitd.stores.reader_slots import DAEMON, ReaderSlots
+from waitd.stores.restart_clock import clock_moved
 from waitd.stores.schema import EVENT_SECRET, metadata
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.disk_space import measure_disk
@@ -59,6 +60,7 @@ class Database:
         unreadable: the rows that could not be read.
         loss: what happened to the files under the daemon, in a sentence; "" if nothing. Once it is
             set, nothing is written any more.
+        clock_moved: how far the wall clock has stepped since the schedules last moved with it.
     """
 
     def __init__(self, path: str, lock: FileLock | None) -> None:
@@ -75,6 +77,7 @@ class Database:
         self.usage = Usage()
         self.unreadable = UnreadableRows()
         self.loss = ""
+        self.clock_moved = 0.0
         self._watch: FileWatch | None = None
         self._rescued = False
 
@@ -123,7 +126,9 @@ class Database:
         if self._in_memory:
             return
         try:
-            await (await self._open_writer()).run(claim, self._path, adopt_copy)
+            writer = await self._open_writer()
+            await writer.run(claim, self._path, adopt_copy)
+            self.clock_moved = await writer.run(clock_moved)
         except sqlite3.Error as error:
             raise StoreUnavailable(
                 f"the database {self._path} cannot be written: {first_line(error)}"

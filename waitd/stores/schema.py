@@ -151,6 +151,9 @@ PRUNED_SEQ = "pruned_seq"
 EVENT_SECRET = "event_secret"  # noqa: S105 - a name
 #: Watermark: when `check_writable` last wrote.
 LAST_CHECK = "last_check"
+#: Watermarks: which boot of the machine it was when the schedules last moved, and when that boot
+#: was by the wall clock of then, in Unix milliseconds; see `restart_clock`.
+BOOT, CLOCK_OFFSET = "boot", "clock_offset"
 
 #: The namespace of costs that belong to no wait.
 NO_NAMESPACE = ""
