@@ -42,6 +42,13 @@ async def test_deliveries_fail_at_once_while_the_broker_is_down(broker_setup: Si
     assert await broker_setup.deliver(make_item()) == Delivered()
 
 
+async def test_a_connection_can_be_tried(broker_setup: SinkSetup) -> None:
+    if broker_setup.broker.kind in {"sqs", "webhook"}:
+        pytest.skip("it is asked over HTTP: tests/app/test_connection_tries.py")
+    assert await broker_setup.sink.try_connection(broker_setup.connection) is None
+    assert broker_setup.proxy.accepted >= 1
+
+
 async def test_deliveries_succeed_again_after_an_outage(broker_setup: SinkSetup) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
     await broker_setup.proxy.down()

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from waitd import __version__
 from waitd.app.connections import open_connections, open_egress
 from waitd.app.presets import open_presets
 from waitd.connections.authorizer import AuthorizedConnections
-from waitd.connections.inspector import ConnectionInspector
+from waitd.connections.inspector import ConnectionInspector, Try
+from waitd.core.connections.connection import Connection
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import EgressGuard
@@ -31,6 +32,24 @@ from waitd.sinks.webhook import WebhookSink
 
 #: Each needs its own extra; the library is imported when the first event is delivered.
 BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
+
+
+#: The types of connections of what is not reached over HTTP, by its kind.
+_CONN_TYPES = {
+    "sql": ("postgres", "mysql", "mariadb", "sqlite"),
+    "redis": ("redis",),
+    "nats": ("nats",),
+    "kafka": ("kafka",),
+    "amqp": ("amqp", "amqps"),
+}
+
+
+@runtime_checkable
+class Tried(Protocol):
+    """A kind whose connections can be tried."""
+
+    async def try_connection(self, connection: Connection) -> str | None:
+        """Asks the target one question; returns why that fails, or None."""
 
 
 class Adapters(NamedTuple):
@@ -74,10 +93,17 @@ async def open_adapters(settings: Settings, instruments: Instruments) -> AsyncIt
         )
         airflow_apis = await stack.enter_async_context(AirflowApis(connections, egress, SystemClock.now))
         sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}
+        tries: dict[str, Try] = {}
         for broker_sink in BROKER_SINKS:
-            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, egress))
+            broker = await stack.enter_async_context(broker_sink(connections, egress))
+            sinks[broker.kind] = broker
+            tries |= dict.fromkeys(_CONN_TYPES.get(broker.kind, ()), broker.try_connection)
+        if isinstance(optional["sql"], Tried):
+            tries |= dict.fromkeys(_CONN_TYPES["sql"], optional["sql"].try_connection)
         probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe()}
-        inspector = ConnectionInspector(connections, egress)
+        inspector = ConnectionInspector(
+            connections, egress, complete=presets.connections.completed, tries=tries
+        )
         yield Adapters(probes, sinks, connections, inspector, egress, airflow_apis, jobs)
 
 

@@ -16,7 +16,12 @@ def check(
     conn_id: Annotated[str, typer.Argument(help="The id of the connection.", metavar="CONN_ID")],
     try_path: Annotated[
         str | None,
-        typer.Option("--try", help="Also send the target one GET request for this path.", metavar="PATH"),
+        typer.Option(
+            "--try",
+            help="Also ask the target once: a GET for this path; SELECT 1 of a database, "
+            "GetCallerIdentity of AWS, a login to a broker.",
+            metavar="PATH",
+        ),
     ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -33,7 +38,7 @@ def check(
     else:
         _print(view)
     tried = view["tried"]
-    target_ok = tried is None or (tried["status"] is not None and tried["status"] < 400)
+    target_ok = tried is None or (tried["error"] is None and (tried["status"] or 200) < 400)
     raise typer.Exit(ExitCode.OK if view["problem"] is None and target_ok else ExitCode.FAILED)
 
 
@@ -41,7 +46,7 @@ def _print(view: dict[str, Any]) -> None:
     print_line(f"{view['conn_id']}: {view['problem'] or 'usable'}")
     stdout_console().print(_table(view))
     if tried := view["tried"]:
-        answer = tried["error"] or f"HTTP {tried['status']}"
+        answer = tried["error"] or (f"HTTP {tried['status']}" if tried["status"] else "it answers")
         print_line(f"tried: {answer} after {tried['seconds']:g} s")
 
 

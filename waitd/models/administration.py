@@ -151,10 +151,10 @@ class ExtraView(BaseModel):
 
 
 class TriedView(BaseModel):
-    """The answer to one request that was sent through a connection."""
+    """The answer to one question that was asked through a connection."""
 
-    status: int | None = Field(description="The HTTP status; null: there was no answer.")
-    error: str | None
+    status: int | None = Field(description="The HTTP status; null: there was none.")
+    error: str | None = Field(description="Why there was no answer; null if there was one.")
     seconds: float
 
 

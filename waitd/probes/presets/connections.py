@@ -106,6 +106,19 @@ class VendorConnections:
         ):
             vendor_connection(connection, table, region, NO_DEFAULTS)
 
+    def completed(self, connection: Connection) -> Connection:
+        """A connection as the presets of its type use it; itself if there are none.
+
+        Raises:
+            ValueError: it cannot be used for this vendor. The message quotes no secret.
+        """
+        for kind, table in self._tables.items():
+            name = (table.default or "").removesuffix("_default")
+            if name and table.aws_service is None and connection.conn_type in (name, f"{name}_platform"):
+                conn_id = vendor_name(connection.conn_id, kind)
+                return replace(vendor_connection(connection, table, None, NO_DEFAULTS), conn_id=conn_id)
+        return connection
+
     async def _find(self, conn_id: str, *, fresh: bool) -> Connection:
         plain, kind, region = _parts(conn_id)
         table = self._tables.get(kind)

@@ -96,6 +96,18 @@ class SqlProbe(Probe):
         )
         return [verdicts[target.conditions] for target in targets]
 
+    async def try_connection(self, connection: Connection) -> str | None:
+        """Asks a database for `SELECT 1`; returns why that fails, or None."""
+        query = sql_target({"conn_id": connection.conn_id, "sql": "SELECT 1"}, namespace="default").query
+        deadline = asyncio.get_running_loop().time() + query.request_timeout
+        try:
+            selected = await self._select_from(connection, query, 1, deadline)
+        except CONNECTION_ERRORS as error:
+            return connection_verdict(error).message
+        if isinstance(selected, CredentialsRefused):
+            return selected.verdict.message
+        return None if isinstance(selected, SelectedRows) else selected.message
+
     async def _select(self, query: Query, max_rows: int, deadline: float) -> SelectedRows | Verdict:
         """Runs the query, and once again with a refreshed connection if the login is refused."""
         try:

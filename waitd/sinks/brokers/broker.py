@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -22,10 +22,10 @@ from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.sent_secrets import connection_mask, plain_mask
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import EgressGuard, TlsContexts, TlsFiles
 from waitd.ports import Connections, OutboxItem
-from waitd.sinks.client_pool import ClientPool
+from waitd.sinks.client_pool import OPEN_SECONDS, ClientPool
 from waitd.sinks.own_trouble import receipt_unless_own
 
 Client = TypeVar("Client")
@@ -125,6 +125,30 @@ class BrokerSink(ABC, Generic[Params, Client]):
             receipt = receipt_unless_own(error, DeliveryFailed(str(error)))
             return self._masked(receipt, self._connections.cached_any(target.conn_id))
         return self._masked(await self._attempt(connection, target, item), connection)
+
+    async def try_connection(self, connection: Connection) -> str | None:
+        """Logs in to the broker once; returns why that fails, or None."""
+        if not _is_installed(self.library):
+            return f"the {self.kind} sink is not installed in this waitd"
+        receipt: Receipt = Delivered()
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                client = await self._open(connection, cast("Params", None))
+                try:
+                    await self._ping(client)
+                finally:
+                    await self._close(client)
+        except WaitdError as error:
+            receipt = DeliveryFailed(str(error))
+        except TimeoutError:
+            receipt = DeliveryFailed(f"could not connect to {self.broker} in time")
+        except Exception as error:  # noqa: BLE001 - whatever a library raises
+            receipt = self._classify_error(error, cast("OutboxItem", None))
+        receipt = self._masked(receipt, connection)
+        return None if isinstance(receipt, Delivered) else str(getattr(receipt, "error", ""))
+
+    async def _ping(self, client: Client) -> None:
+        """Asks the broker for an answer, where opening a client does not."""
 
     async def _connection(self, conn_id: str) -> Connection:
         """The connection with the credentials to use. Raises WaitdError."""

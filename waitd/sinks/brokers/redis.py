@@ -70,6 +70,9 @@ class RedisSink(BrokerSink[RedisParams, "RedisBatcher"]):
     async def _close(self, client: "RedisBatcher") -> None:
         await client.aclose()
 
+    async def _ping(self, client: "RedisBatcher") -> None:
+        await client.ping()
+
     async def _send(self, client: "RedisBatcher", params: RedisParams, item: OutboxItem) -> Receipt:
         fields = {
             "event": item.event,
@@ -138,6 +141,11 @@ class RedisBatcher:
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all(), name="redis batches")
         return await entry.result
+
+    async def ping(self) -> None:
+        """Connects, logs in and waits for an answer. Raises as `add`."""
+        async with asyncio.timeout(BATCH_TIMEOUT):
+            await self._client.ping()
 
     async def aclose(self) -> None:
         """Disconnects and cancels waiting callers."""
