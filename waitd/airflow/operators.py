@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 
 from waitd.airflow import outcomes
+from waitd.airflow.arguments import as_texts, convert, find_kind_of_wait, is_templated, parameter_problems
 from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
+from waitd.airflow.kinds import Kind
 from waitd.airflow.links import WaitLink
 from waitd.airflow.registration import RegisteringTask, build_registration, build_wait
 from waitd.airflow.triggers import WaitdTrigger
@@ -39,6 +41,7 @@ class WaitdOperator(HITLOperator):
     Args:
         kind: what to poke: `http`, `s3_key`, `s3_keys_unchanged`, or any other kind of the daemon.
         wait_params: the parameters of this kind. (`params` are Airflow's, as in every operator.)
+            Digits from a template become a number where the kind declares one.
         waitd_conn_id: the connection to waitd.
         callback_mode: how the task resumes. `resume`: in a worker, with callbacks and retries.
             `set_state`: without a worker; waitd sets the task's state. `clear`: in a worker, from
@@ -53,7 +56,8 @@ class WaitdOperator(HITLOperator):
         silent_fail: poke again after a refusal such as 403, instead of failing.
         never_fail: like `soft_fail`.
         sinks: further sinks that the outcome is delivered to.
-        labels: labels by which the wait can be found, in addition to those of the task.
+        labels: labels by which the wait can be found, in addition to those of the task. The
+            values become text.
     """
 
     template_fields: Collection[str] = (
@@ -62,6 +66,8 @@ class WaitdOperator(HITLOperator):
     template_fields_renderers = {"wait_params": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (WaitLink(),)
     ui_color = "#e6f1f2"
+    #: The argument that has the wait's parameters; "": each is an argument of its own.
+    parameters_argument: ClassVar[str] = "wait_params"
     #: The URL of the wait, once it is registered. `WaitLink` shows it.
     wait_url = ""
 
@@ -69,8 +75,8 @@ class WaitdOperator(HITLOperator):
         self,
         *,
         kind: str,
-        wait_params: Mapping[str, Any],
-        waitd_conn_id: str = WaitdHook.default_conn_name,
+        wait_params: Mapping[str, Any] | None,
+        waitd_conn_id: str | None = WaitdHook.default_conn_name,
         callback_mode: CallbackMode = "resume",
         airflow_conn_id: str | None = None,
         poke_interval: timedelta | float = 60,
@@ -80,8 +86,8 @@ class WaitdOperator(HITLOperator):
         max_wait: timedelta | float | None = None,
         silent_fail: bool = False,
         never_fail: bool = False,
-        sinks: Sequence[Mapping[str, Any]] = (),
-        labels: Mapping[str, str] | None = None,
+        sinks: Sequence[Mapping[str, Any]] | None = None,
+        labels: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """See the class. Raises ValueError, when the DAG is parsed, if an argument is invalid."""
@@ -114,10 +120,25 @@ class WaitdOperator(HITLOperator):
         self.never_fail = never_fail
         self.sinks = sinks
         self.labels = labels
+        if self.parameters_argument:  # sensors check their own arguments
+            self.check_parameters(wait_params)
+
+    def check_parameters(self, values: Any) -> Kind | None:
+        """Checks what is known of the wait's parameters, and returns the kind.
+
+        Raises:
+            ValueError: says what is wrong, a line for each argument.
+        """
+        kind = None if is_templated(self.kind) else find_kind_of_wait(self.kind)
+        if kind is not None:
+            problems = [*parameter_problems(self.parameters_argument, values, kind.params)]
+            if problems:
+                raise ValueError("\n".join(problems))
+        return kind
 
     def parameters(self) -> Mapping[str, Any]:
         """The wait's `params`, rendered. Sensors build them from their arguments."""
-        return self.wait_params
+        return self.wait_params or {}
 
     @property
     def serialized_params(self) -> dict[str, dict[str, Any]]:
@@ -140,7 +161,7 @@ class WaitdOperator(HITLOperator):
             outcome = self._take_stored_outcome(context, task)
             if outcome is not None:
                 return self._conclude(outcome)
-        hook = WaitdHook(self.waitd_conn_id)
+        hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         registration = build_registration(task, self._build_wait(task, hook), datetime.now(UTC))
         with hook.get_conn() as client:
             wait = self._register(client, registration)
@@ -161,15 +182,20 @@ class WaitdOperator(HITLOperator):
             "soft_fail": self.soft_fail or self.never_fail,
             "silent_fail": self.silent_fail,
         }
+        try:
+            params = self.parameters()
+            kind = self.check_parameters(params)
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from None
         return build_wait(
             task,
             kind=self.kind,
-            params=self.parameters(),
+            params=params if kind is None else convert(params, kind.params),
             timing=timing,
             mode=self.callback_mode,
             airflow_conn_id=self.airflow_conn_id or hook.airflow_conn_id,
-            sinks=self.sinks,
-            labels=self.labels,
+            sinks=self.sinks or (),
+            labels=as_texts(self.labels or {}),
         )
 
     def _register(self, client: WaitdClient, registration: Registration) -> dict[str, Any]:
@@ -248,7 +274,7 @@ class WaitdOperator(HITLOperator):
         return outcome if is_for_this_try else None
 
     def _conclude(self, outcome: TaskOutcome) -> Any:
-        hook = WaitdHook(self.waitd_conn_id)
+        hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         self.wait_url = hook.wait_url(outcome.event_id)
         payload = outcome.payload
         if payload is None and outcome.reason == "result_omitted":  # too large for Airflow's state store

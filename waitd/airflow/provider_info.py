@@ -13,6 +13,21 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "waitd", "python-modules": ["waitd.airflow.operators"]}],
         "sensors": [{"integration-name": "waitd", "python-modules": ["waitd.airflow.sensors"]}],
         "hooks": [{"integration-name": "waitd", "python-modules": ["waitd.airflow.hook"]}],
+        "config": {
+            "waitd": {
+                "description": "What the provider assumes of the waitd daemon when a DAG is parsed.",
+                "options": {
+                    "own_kinds": {
+                        "description": "The kinds of presets of your own, with commas; * stands for any text. Their "
+                        "parameters are checked by the daemon only.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "acme.*, other.job",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "extra-links": ["waitd.airflow.links.WaitLink"],
         "connection-types": [
             {

@@ -8,6 +8,7 @@ that belong to the connection (`verify`, `botocore_config`) are refused; set the
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
+from waitd.airflow.arguments import as_texts
 from waitd.airflow.conditions import refuse_callable
 from waitd.airflow.operators import WaitdOperator
 
@@ -22,6 +23,7 @@ class _Sensor(WaitdOperator):
     wait_kind: ClassVar[str]
     #: The arguments that are passed to the wait's `params` under the same name.
     param_names: ClassVar[tuple[str, ...]]
+    parameters_argument = ""
 
     def __init__(self, *, mode: str = "poke", **kwargs: Any) -> None:
         if mode not in _MODES:
@@ -29,10 +31,19 @@ class _Sensor(WaitdOperator):
         super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
         self.mode = mode
 
+    def check_arguments(self) -> None:
+        """Checks the arguments when the DAG is parsed, as far as they are known."""
+        self.check_parameters(_Sensor.parameters(self))
+
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments, without empty ones."""
         values = {name: getattr(self, name) for name in self.param_names}
-        return {name: value for name, value in values.items() if value is not None and value != {}}
+        # Only mappings are compared: a task's output refuses to be.
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and (value or not isinstance(value, Mapping))
+        }
 
 
 class WaitdHttpSensor(_Sensor):
@@ -99,22 +110,25 @@ class WaitdHttpSensor(_Sensor):
             argument_is="response",
             examples=("body.state == 'SUCCEEDED'", "status == 200 && text.contains('done')"),
         )
-        self.request_kwargs = request_kwargs or {}
-        self.extra_options = extra_options or {}
-        _refuse_unknown("request_kwargs", self.request_kwargs, {"json", "timeout"})
-        _refuse_unknown("extra_options", self.extra_options, {"timeout"})
-        timeouts = (request_timeout, self.request_kwargs.get("timeout"), self.extra_options.get("timeout"))
+        self.request_kwargs = request_kwargs
+        self.extra_options = extra_options
         self.endpoint = endpoint
         self.http_conn_id = http_conn_id
         self.method = method
-        self.request_params = request_params or {}
-        self.headers = headers or {}
+        self.request_params = request_params
+        self.headers = headers
         self.response_error_codes_allowlist = response_error_codes_allowlist
         self.success_when = success_when
         self.failure_when = failure_when
         self.message = message
         self.result = result
-        self.request_timeout = next((float(value) for value in timeouts if value is not None), None)
+        self.request_timeout = request_timeout
+        self._check_requests_arguments()
+        self.check_arguments()
+
+    def _check_requests_arguments(self) -> None:
+        _refuse_unknown("request_kwargs", self.request_kwargs, {"json", "timeout"})
+        _refuse_unknown("extra_options", self.extra_options, {"timeout"})
 
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments, sent like Airflow's HttpHook does.
@@ -122,11 +136,17 @@ class WaitdHttpSensor(_Sensor):
         `request_params` are the query of a GET and the form in the body of other requests. They are
         ignored for HEAD.
         """
+        self._check_requests_arguments()
+        options, extra = self.request_kwargs or {}, self.extra_options or {}
+        timeouts = (self.request_timeout, options.get("timeout"), extra.get("timeout"))
+        timeout = next((float(value) for value in timeouts if value is not None), None)
         params = {**super().parameters(), "method": self.method.upper()}
-        if isinstance(params.get("headers"), Mapping):
-            params["headers"] = {name: str(value) for name, value in params["headers"].items()}
-        if "json" in self.request_kwargs:
-            params["json"] = self.request_kwargs["json"]
+        if timeout is not None:
+            params["request_timeout"] = timeout
+        if self.headers:
+            params["headers"] = as_texts(self.headers)
+        if "json" in options:
+            params["json"] = options["json"]
         if not self.request_params or params["method"] == "HEAD":
             return params
         if params["method"] == "GET":
@@ -197,6 +217,7 @@ class WaitdS3KeySensor(_Sensor):
         self.region_name = region_name
         self.check = check
         self.request_timeout = request_timeout
+        self.check_arguments()
 
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments, and the connection, for which None has a meaning."""
@@ -261,6 +282,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.request_timeout = request_timeout
+        self.check_arguments()
 
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments.
@@ -293,8 +315,8 @@ def _form_body(data: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _refuse_unknown(name: str, values: Mapping[str, Any], supported: Collection[str]) -> None:
-    unknown = sorted(set(values) - set(supported))
+def _refuse_unknown(name: str, values: object, supported: Collection[str]) -> None:
+    unknown = sorted(set(values) - set(supported)) if isinstance(values, Mapping) else ()
     if unknown:
         raise ValueError(
             f"{name}: {', '.join(unknown)} is not supported, only {', '.join(sorted(supported))}. Set TLS verification "

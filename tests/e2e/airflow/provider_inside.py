@@ -9,7 +9,7 @@ import json
 import sys
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from uuid import NAMESPACE_DNS, uuid5
 
 DONE: dict[str, Any] = {"success_when": "body.status == 'SUCCEEDED'", "http_conn_id": "jobs"}
@@ -211,6 +211,104 @@ def _response(**fields: Any) -> dict[str, Any]:
     }
 
 
+class RecordingClient:
+    """A client of waitd that records what is submitted; each wait succeeds at once.
+
+    The first `failures` calls raise WaitdUnreachable.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.submitted: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, body: Any, idempotency_key: str) -> Any:
+        from waitd.airflow.client import WaitdUnreachable
+
+        self.submitted.append({**body, "idempotency_key": idempotency_key})
+        if len(self.submitted) <= self.failures:
+            raise WaitdUnreachable("waitd does not answer")
+        return {"id": "01a1fee1", "outcome": {"state": "success", "payload": None, "message": ""}}
+
+
+def _submitted(operator: Any, **xcoms: Any) -> Any:
+    """Renders an operator's templates, executes it, and returns the wait that it submits."""
+    from waitd.airflow.hook import WaitdHook
+
+    run, client = TaskRun(operator), RecordingClient()
+    vars(run.context["ti"])["xcom_pull"] = lambda task_ids, **_: xcoms[task_ids]
+    run.context["params"] = {"n": 42, "flag": True, "none": None, "seconds": 2.5}
+    operator.render_template_fields(run.context)
+    WaitdHook.get_conn = lambda _: client  # type: ignore[assignment,method-assign,return-value]  # a recorder
+    result = run.call("execute")
+    return client.submitted[0] if client.submitted else result
+
+
+def templates() -> Any:
+    """The waits that come of templates, of other tasks' outputs, and of None."""
+    from airflow.sdk import DAG
+    from airflow.sdk.bases.operator import BaseOperator
+
+    from waitd.airflow.operators import WaitdOperator
+    from waitd.airflow.sensors import WaitdHttpSensor, WaitdS3KeySensor, WaitdS3KeysUnchangedSensor
+
+    with DAG("etl", schedule=None):
+        out = {
+            name: BaseOperator(task_id=name).output for name in ("number", "text", "none", "mapping", "query")
+        }
+        xcoms = {
+            "number": 7,
+            "text": "run-1",
+            "none": None,
+            "mapping": {"timeout": 3, "json": {"a": 1}},
+            "query": {"q": 1, "no": None},
+        }
+        number = "{{ params.n }}"
+        text: dict[str, Any] = {
+            "labels": {"n": 3, "flag": True, "none": None, "t": number, "x": out["number"]}
+        }
+        waits = {
+            "integer": WaitdOperator(
+                task_id="integer", kind="airbyte.job", wait_params={"job_id": number, "request_timeout": "{{ params.seconds }}"}, **text
+            ),
+            "output": WaitdOperator(task_id="output", kind="airbyte.job", wait_params={"job_id": out["text"]}),
+            "number": WaitdOperator(task_id="for_text", kind="livy.batch", wait_params={"batch_id": out["number"]}),
+            "texts": WaitdOperator(
+                task_id="texts", kind="emr.serverless", wait_params={"application_id": out["number"], "job_run_id": out["text"]}
+            ),
+            "mappings": WaitdHttpSensor(
+                task_id="mappings", endpoint=out["text"], request_params=out["query"], request_kwargs=out["mapping"], headers=out["query"],
+                labels=out["query"],
+            ),
+            "headers": WaitdHttpSensor(
+                task_id="headers", endpoint=number, headers={"X-N": 3, "X-T": number, "X-F": False, "X-No": None, "X-O": out["number"]}
+            ),
+            "kind": WaitdOperator(task_id="kind", kind="{{ 'airbyte' }}.jobs", wait_params={"job_id": 1}),
+            "missing": WaitdOperator(task_id="missing", kind="airbyte.job", wait_params={"job_id": out["none"]}),
+        }  # fmt: skip
+        nothing = out["none"]
+        fixed: Any = {
+            WaitdOperator: {"kind": "http"},
+            WaitdHttpSensor: {"endpoint": "/x"},
+            WaitdS3KeySensor: {"bucket_key": "s3://b/k"},
+            WaitdS3KeysUnchangedSensor: {"bucket_name": "b", "prefix": "p"},
+        }
+        for operator, needed in fixed.items():
+            fields = set(operator.template_fields) - set(needed)
+            waits[operator.__name__] = operator(
+                task_id=operator.__name__, **needed, **dict.fromkeys(fields, nothing)
+            )
+    submitted = {name: _submitted(operator, **xcoms) for name, operator in waits.items()}
+    return {
+        name: [wait["params"], wait["labels"]] if "params" in wait else wait["message"]
+        for name, wait in submitted.items()
+    }
+
+
 def executions() -> Any:
     """Every way to execute a task. The job server has `/jobs/done` and `/jobs/running`."""
     running = _sensor("/jobs/running")
@@ -248,7 +346,7 @@ def executions() -> Any:
         "outcome of an older try": TaskRun(
             _sensor("/jobs/running", task_id="later", **clear), try_number=5, waitd_outcome=stored
         ).call("execute"),
-        "invalid wait": TaskRun(_sensor("/jobs/running", task_id="invalid", success_when="body =")).call(
+        "invalid wait": TaskRun(_sensor("/jobs/running", task_id="invalid", success_when="bodi == 1")).call(
             "execute"
         ),
         "waitd unreachable": TaskRun(

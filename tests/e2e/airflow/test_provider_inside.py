@@ -49,13 +49,14 @@ def run_inside(environment: Path, home: Path, *functions: str, **variables: str)
 @pytest.fixture(scope="session")
 def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All results that need no waitd, from one process: importing Airflow takes seconds."""
-    functions = ("imports", "provider", "signatures", "parse_errors", "parameters")
-    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions)
+    functions = ("imports", "provider", "signatures", "parse_errors", "parameters", "templates")
+    connection = {"AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1"}
+    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions, **connection)
 
 
 def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -> None:
     imported = facts["imports"]
-    assert {name.partition(".")[0] for name in imported} <= {"waitd", "airflow"}
+    assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names <= {"waitd", "airflow"}
     packages = {".".join(name.split(".")[:2]) for name in imported if name.startswith("waitd")}
     assert packages - {"waitd"} == {"waitd.airflow", "waitd.core", "waitd.models"}
 
@@ -153,6 +154,40 @@ def test_sensors_build_the_requests_of_airflows_sensors(facts: Any) -> None:
             "bucket_name": "b", "prefix": "p/", "inactivity_period": 3600, "min_objects": 1, "allow_delete": True,
             "previous_objects": ["p/1", "p/2"],
         },
+    }  # fmt: skip
+
+
+def test_templates_outputs_and_none_become_what_the_kind_declares(facts: Any) -> None:
+    task = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+    results = {
+        name: [result[0], {label: value for label, value in result[1].items() if label not in task}]
+        if isinstance(result, list)
+        else result
+        for name, result in facts["templates"].items()
+    }
+    http = {"http_conn_id": "http_default", "method": "GET"}
+    s3 = {"aws_conn_id": None}
+    assert results == {
+        "integer": [{"job_id": 42, "request_timeout": 2.5}, {"n": "3", "flag": "true", "t": "42", "x": "7"}],
+        "output": "wait_params['job_id']: must be of type integer; received 'run-1'",
+        "number": [{"batch_id": 7}, {}],
+        "texts": [{"application_id": "7", "job_run_id": "run-1"}, {}],
+        "mappings": [
+            http
+            | {"endpoint": "run-1", "request_timeout": 3.0, "json": {"a": 1}, "headers": {"q": "1"}, "request_params": {"q": 1, "no": None}},
+            {"q": "1"},
+        ],
+        "headers": [http | {"endpoint": "42", "headers": {"X-N": "3", "X-T": "42", "X-F": "false", "X-O": "7"}}, {}],
+        "kind": "kind: 'airbyte.jobs' is unknown (did you mean 'airbyte.job'?). A kind of a preset of your own must be in "
+        "Airflow's configuration: [waitd] own_kinds.",
+        "missing": "wait_params['job_id']: is required",
+        "WaitdOperator": [{}, {}],
+        "WaitdHttpSensor": [{"endpoint": "/x", "method": "GET"}, {}],
+        "WaitdS3KeySensor": [s3 | {"bucket_key": "s3://b/k", "wildcard_match": False, "use_regex": False}, {}],
+        "WaitdS3KeysUnchangedSensor": [
+            s3 | {"bucket_name": "b", "prefix": "p", "inactivity_period": 3600, "min_objects": 1, "allow_delete": True},
+            {},
+        ],
     }  # fmt: skip
 
 
