@@ -37,9 +37,8 @@ CHARGED = frozenset({403, 404, 413, 422})
 #: The refusals of requests that were not counted before.
 UNCOUNTED = frozenset({"role-needed", "no-such-route"})
 
-#: The answers to callers that send more than they may come after a pause, in seconds: one that
-#: sends again at once would take the time of others.
-PAUSED = frozenset({"too-many-requests", "too-many-failures"})
+#: A 429 comes after a pause, in seconds: a caller that sends again at once would take the time of
+#: others.
 REFUSAL_PAUSE = 0.1
 
 
@@ -158,7 +157,7 @@ def _middleware(gatekeeper: Gatekeeper, dependencies: ApiDependencies) -> Middle
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
             problem = _refuse(request, error, dependencies, authenticates=gatekeeper.authenticates)
             response = problem_response(problem)
-            if problem.name in PAUSED and gatekeeper.authenticates:
+            if problem.status == 429 and gatekeeper.authenticates:
                 leave_seat(request)
                 await asyncio.sleep(REFUSAL_PAUSE)
         except asyncio.CancelledError:  # the client has disconnected

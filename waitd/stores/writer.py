@@ -63,7 +63,7 @@ from waitd.stores.sqlite.errors import is_unavailable
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 #: How many waits the listener gets in one call.
-_NOTIFY_SLICE = 500
+_NOTIFY_SLICE = 100
 
 #: What writes the commands of each type, in this order. All commands of a group were queued before
 #: any was answered, so every order is correct. In this one no row is written twice.

@@ -12,7 +12,7 @@ from time import monotonic
 from aiohttp import web
 
 #: How many requests of a namespace that read are served at a time, and how many that write.
-SEATS = 4
+SEATS = 8
 #: For how long after a request of another namespace a namespace has no more than that, in seconds.
 SHARED_SECONDS = 60.0
 

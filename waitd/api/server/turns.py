@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from waitd.core.fair_shares import FairBacklog, FairShares
 
 #: How long one request may hold the event loop before it yields, in seconds.
-TURN_SECONDS = 0.002
+TURN_SECONDS = 0.001
 
 
 class _TurnQueue:
