@@ -233,9 +233,6 @@ class MemoryStore:
     progress_writes: list[WaitId] = field(default_factory=list)
     #: When each audit entry was written.
     audited: list[float] = field(default_factory=list)
-    #: What the calls of `prune_bytes` return, and from where each one looked.
-    prunable_bytes: list[PrunedBytes] = field(default_factory=list)
-    examined_since: list[float] = field(default_factory=list)
     #: Called with each step of the wall clock, as the store calls its listener.
     on_clock_stepped: Callable[[float], None] = lambda _: None
 
@@ -292,16 +289,13 @@ class MemoryStore:
         return len(old)
 
     async def prune(self, finished_before: float, limit: int) -> int:
-        old = [
-            n for n, w in self.waits.items() if w.finished_at is not None and w.finished_at < finished_before
-        ]
-        for name in old[:limit]:
+        old = [n for n, w in self.waits.items() if 0 < (w.finished_at or 0) < finished_before][:limit]
+        for name in old:
             del self.waits[name]
-        return len(old[:limit])
+        return len(old)
 
     async def prune_bytes(self, most: int, since: float, limit: int) -> PrunedBytes:
-        self.examined_since.append(since)
-        return self.prunable_bytes.pop(0) if self.prunable_bytes else PrunedBytes(0, None)
+        return PrunedBytes(0, None)
 
     async def shift_schedules(self, moved: float) -> None:
         self._check()

@@ -50,7 +50,7 @@ def test_the_costs_of_waits_are_summed_and_printed(cli: Run, jobs: str, tmp_path
     assert 0 < row["waitd"]["cpu_seconds"] < 0.1
     assert row["waitd"]["slot_seconds"] == 0
     text = cli("cost", "--by", "dag_id").stdout
-    for word in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "a model"):
+    for word in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "computed"):
         assert word in text
     wait_id = done.stdout.split()[0]
     assert "Cost" in cli("show", wait_id).stdout

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 from engine_harness import PokerHarness, running
@@ -86,16 +87,12 @@ async def test_audit_entries_are_deleted_after_the_retention_time() -> None:
 @in_virtual_time
 async def test_a_search_that_deletes_nothing_continues_with_the_next_sweep() -> None:
     async with running_maintenance() as harness:
-        harness.store.prunable_bytes = [
-            PrunedBytes(1000, 1.0),
-            *(PrunedBytes(0, float(at)) for at in range(2, 2 + FRUITLESS_READS)),
-            PrunedBytes(5, 9.0),
-            PrunedBytes(5, None),
-        ]
-        await asyncio.sleep(31)
-        assert harness.store.examined_since == [0.0, 1.0, 2.0, 3.0]
-        await asyncio.sleep(60)
-        assert harness.store.examined_since[4:] == [4.0, 9.0, 0.0]
+        pruned = [PrunedBytes(0, float(at)) for at in range(2, 2 + FRUITLESS_READS)]
+        prune_bytes = AsyncMock(side_effect=[PrunedBytes(1000, 1.0), *pruned, *3 * [PrunedBytes(5, None)]])
+        harness.store.prune_bytes = prune_bytes  # type: ignore[method-assign] # scripted
+        await asyncio.sleep(91)
+        since = [call.args[1] for call in prune_bytes.await_args_list]
+        assert since == [0.0, 1.0, 2.0, 3.0, 4.0, 0.0]
 
 
 @in_virtual_time

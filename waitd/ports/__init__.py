@@ -17,7 +17,7 @@ from waitd.ports.connections import (
 )
 from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.engine import LiveWait, Poking, WaitingOn
-from waitd.ports.filters import AuditFilter, DeliveryFilter, Part, WaitFilter
+from waitd.ports.filters import AuditFilter, DeliveryFilter, ListPart, WaitFilter
 from waitd.ports.jobs import Jobs, JobStore, SubmitPlan
 from waitd.ports.probes import CancelPoke, OnVerdicts, Pokeable, Probe, Target, run_in_task
 from waitd.ports.signals import Signal, SignalKey, SignalReceiver, SignalStore, Topic
@@ -63,6 +63,7 @@ __all__ = [
     "Jobs",
     "KeyStore",
     "Keyring",
+    "ListPart",
     "LiveWait",
     "MaintenanceStore",
     "Metering",
@@ -71,7 +72,6 @@ __all__ = [
     "OnVerdicts",
     "OutboxItem",
     "OutboxStore",
-    "Part",
     "Pokeable",
     "PokerStore",
     "Poking",

@@ -11,7 +11,7 @@ from waitd.core.waits.wait import WaitId
 T = TypeVar("T")
 
 
-class Part(list[T]):
+class ListPart(list[T]):
     """What a list of the store returns: up to `limit` items, or fewer if it is `cut`.
 
     Attributes:

@@ -19,7 +19,7 @@ from waitd.api.server.seats import leave_seat
 from waitd.api.server.throttle import Throttle
 from waitd.api.server.turns import Turns
 from waitd.core.auth.quotas import PAGE_BYTES, Resource
-from waitd.ports import Part
+from waitd.ports import ListPart
 
 #: How many items are read first, and about how many bytes of them from then on. The store stops
 #: at so many bytes of rows, too, whatever the first ones were like: an item may have 200 KiB, or
@@ -46,7 +46,7 @@ class Page(Generic[Item]):
 
     Attributes:
         find: reads up to a number of items after the item with the given key; None: from the start.
-            It may return fewer as a `Part` that is cut.
+            It may return fewer as a `ListPart` that is cut.
         key: the key of an item, which the token of the next page holds.
         view: an item as the API shows it.
         before: the key that the previous page ended with.
@@ -77,7 +77,7 @@ class Page(Generic[Item]):
                 text = exact_json.dumps(self.view(item))
                 sent, size, self.before = sent + 1, size + len(text), self.key(item)
                 yield text
-            if len(items) < wanted and not (isinstance(items, Part) and items.cut):
+            if len(items) < wanted and not (isinstance(items, ListPart) and items.cut):
                 return
             part = next_part(sent, size)
 

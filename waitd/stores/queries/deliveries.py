@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Boolean, Float, Integer, Select, Text, bindparam, func, literal_column, select, text
 
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
-from waitd.ports import DeliveryFilter, OutboxItem, Part, StoredDelivery
+from waitd.ports import DeliveryFilter, ListPart, OutboxItem, StoredDelivery
 from waitd.stores.codec import sliced, well_formed
 from waitd.stores.delivery_codec import DeliveryRow, decode_delivery, decode_outbox_item
 from waitd.stores.schema import HAS_NEWER_DELIVERY, IS_QUEUED, deliveries, waits
@@ -76,11 +76,11 @@ _EVENTS = Statement(select(waits.c.id, waits.c.event).where(one_of(waits.c.id, "
 COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
 
 
-async def find(connection: ConnectionThread, filter_: DeliveryFilter) -> Part[StoredDelivery]:
+async def find(connection: ConnectionThread, filter_: DeliveryFilter) -> ListPart[StoredDelivery]:
     """Deliveries that match the filter, newest first."""
     query = select(deliveries).order_by(deliveries.c.id.desc()).limit(filter_.limit)
     rows = await Statement(_matching(query, filter_)).fetch_part(connection, filter_.most_bytes)
-    found = Part([decode_delivery(DeliveryRow._make(row)) async for part in sliced(rows) for row in part])
+    found = ListPart([decode_delivery(DeliveryRow._make(row)) async for part in sliced(rows) for row in part])
     found.cut = rows.cut
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import LargeBinary, case, cast, func, literal_column, select
 
-from waitd.ports import Part, UnreadableWait, WaitFilter
+from waitd.ports import ListPart, UnreadableWait, WaitFilter
 from waitd.stores.codec import WaitRow, decode_wait
 from waitd.stores.schema import waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
@@ -38,9 +38,9 @@ _RAW_BY_BYTES = _raw("CAST(waits.id AS BLOB)")
 
 async def find(
     connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
-) -> Part[UnreadableWait]:
+) -> ListPart[UnreadableWait]:
     """See `ApiStore.find_unreadable`. A wait that was mended or deleted is not listed any more."""
-    found: Part[UnreadableWait] = Part()
+    found: ListPart[UnreadableWait] = ListPart()
     size = 0
     for row_id in sorted(unreadable.errors("waits"), key=display_id, reverse=True):
         if filter_.labels or (filter_.before is not None and display_id(row_id) >= filter_.before):

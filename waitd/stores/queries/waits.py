@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from waitd.core.errors import NotFound, Unreadable
 from waitd.core.waits.wait import WaitId, WaitState
-from waitd.ports import Part, StoredDelivery, StoredWait, WaitFilter
+from waitd.ports import ListPart, StoredDelivery, StoredWait, WaitFilter
 from waitd.stores.codec import (
     WaitingRow,
     WaitRow,
@@ -258,13 +258,13 @@ def decode_one(
 
 async def find(
     connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
-) -> Part[StoredWait]:
+) -> ListPart[StoredWait]:
     """Waits that match the filter, newest first, each with its newest deliveries."""
-    result: Part[StoredWait] = Part()
+    result: ListPart[StoredWait] = ListPart()
     while len(result) < filter_.limit and not result.cut:
         page = replace(filter_, limit=filter_.limit - len(result))
         rows = await _page(connection, Statement(matching(page)), unreadable, filter_.most_bytes)
-        cut = isinstance(rows, Part) and rows.cut
+        cut = isinstance(rows, ListPart) and rows.cut
         whole = [WaitRow._make(row) for row in rows if len(row) > 1]
         ended = [row.id for row in whole if row.finished_at is not None and isinstance(row.id, str)]
         by_wait = await deliveries_of(connection, ended, unreadable)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
 
-from waitd.ports import Part
+from waitd.ports import ListPart
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,9 @@ class ConnectionThread:
         statements, self._deferred = [*self._deferred, (sql, values, None)], []
         return await self.run(execute, statements, self._torn_tables)
 
-    async def fetch_part(self, sql: str, values: Sequence[Any], most_bytes: float) -> Part[tuple[Any, ...]]:
+    async def fetch_part(
+        self, sql: str, values: Sequence[Any], most_bytes: float
+    ) -> ListPart[tuple[Any, ...]]:
         """The rows of a query, until they have `most_bytes`; they are never more in memory.
 
         Raises:
@@ -179,8 +181,8 @@ def _read_part(
     values: Sequence[Any],
     most_bytes: float,
     torn_tables: set[str],
-) -> Part[tuple[Any, ...]]:
-    part: Part[tuple[Any, ...]] = Part()
+) -> ListPart[tuple[Any, ...]]:
+    part: ListPart[tuple[Any, ...]] = ListPart()
     size = 0
     try:
         with closing(connection.execute(sql, values)) as cursor:
@@ -193,7 +195,7 @@ def _read_part(
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        return Part(execute(connection, [(sql, values, None)], torn_tables))
+        return ListPart(execute(connection, [(sql, values, None)], torn_tables))
     return part
 
 

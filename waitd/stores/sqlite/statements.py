@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from waitd.ports import Part
+from waitd.ports import ListPart
 from waitd.stores.codec import well_formed
 from waitd.stores.sqlite.connection_thread import ConnectionThread, MustChange
 
@@ -54,7 +54,7 @@ class Statement:
 
     async def fetch_part(
         self, connection: ConnectionThread, most_bytes: float, **params: Any
-    ) -> Part[tuple[Any, ...]]:
+    ) -> ListPart[tuple[Any, ...]]:
         """Its rows until they have `most_bytes`. Raises sqlite3.Error."""
         return await connection.fetch_part(self.sql, self._values(params), most_bytes)
 
