@@ -1,7 +1,7 @@
 """A synchronous client of waitd's HTTP API, built on httpx, which Airflow ships.
 
-Every call can be repeated safely, so failed calls are retried, for a few seconds: the task holds a
-worker slot meanwhile.
+Every call can be repeated safely, so failed calls are retried, for a few seconds. The module
+`patience` repeats those that a task cannot do without.
 """
 
 import json
@@ -17,8 +17,7 @@ from airflow.sdk.exceptions import AirflowException
 
 #: Pauses between the attempts, in seconds. Each gets up to 50 % of jitter.
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
-#: The longest Retry-After that is honoured, in seconds. After a longer one the call fails, and the
-#: task's own retries apply.
+#: The longest Retry-After that is honoured, in seconds. After a longer one the call fails.
 MAX_RETRY_AFTER = 15.0
 #: Status codes after which the call is retried.
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504, 507})

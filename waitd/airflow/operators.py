@@ -13,6 +13,7 @@ from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
 from waitd.airflow.kinds import Kind
 from waitd.airflow.links import WaitLink
+from waitd.airflow.patience import call_patiently
 from waitd.airflow.registration import RegisteringTask, build_registration, build_wait
 from waitd.airflow.triggers import WaitdTrigger
 from waitd.core.airflow.callback import EVENT_ID_KEY, OUTCOME_KEY, RESPONSE_OPTION
@@ -22,6 +23,8 @@ from waitd.models import Registration, TaskOutcome
 CallbackMode = Literal["resume", "set_state", "clear"]
 #: The default timeout of Airflow's sensors, in seconds.
 DEFAULT_TIMEOUT = 7 * 86400.0
+#: How long a task tries to register its wait while waitd does not answer, in seconds.
+DEFAULT_REGISTER_TIMEOUT = 600.0
 #: How long the task holds its slot for an immediate outcome, in seconds. The first poke starts when
 #: the wait is registered.
 FIRST_POKE_SECONDS = 1.0
@@ -55,6 +58,8 @@ class WaitdOperator(HITLOperator):
         max_wait: the longest interval with `exponential_backoff`, in seconds or as a timedelta.
         silent_fail: poke again after a refusal such as 403, instead of failing.
         never_fail: like `soft_fail`.
+        register_timeout: how long the task tries to register its wait while waitd does not answer,
+            in seconds or as a timedelta. It holds its slot meanwhile. Default: 10 minutes.
         sinks: further sinks that the outcome is delivered to.
         labels: labels by which the wait can be found, in addition to those of the task. The
             values become text.
@@ -86,6 +91,7 @@ class WaitdOperator(HITLOperator):
         max_wait: timedelta | float | None = None,
         silent_fail: bool = False,
         never_fail: bool = False,
+        register_timeout: timedelta | float = DEFAULT_REGISTER_TIMEOUT,
         sinks: Sequence[Mapping[str, Any]] | None = None,
         labels: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -118,6 +124,7 @@ class WaitdOperator(HITLOperator):
         self.max_wait = None if max_wait is None else to_seconds("max_wait", max_wait)
         self.silent_fail = silent_fail
         self.never_fail = never_fail
+        self.register_timeout = to_seconds("register_timeout", register_timeout)
         self.sinks = sinks
         self.labels = labels
         if self.parameters_argument:  # sensors check their own arguments
@@ -151,8 +158,8 @@ class WaitdOperator(HITLOperator):
         """Register the wait and park, or return its payload if it ends with the first poke.
 
         Raises:
-            WaitdUnreachable, WaitdRefused: the wait could not be registered. The task's retries
-                apply.
+            WaitdUnreachable, WaitdRefused: the wait could not be registered, with patience. The
+                task's retries apply.
             AirflowFailException: the wait is invalid, so the task is not retried.
             AirflowException: the wait ended at once without success; see `outcomes.conclude`.
         """
@@ -162,15 +169,17 @@ class WaitdOperator(HITLOperator):
             if outcome is not None:
                 return self._conclude(outcome)
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
-        registration = build_registration(task, self._build_wait(task, hook), datetime.now(UTC))
+        body = self._build_wait(task, hook)
         with hook.get_conn() as client:
-            wait = self._register(client, registration)
+            wait = self._register(client, body, task.idempotency_key)
             self.wait_url = hook.wait_url(wait["id"])
             self.log.info("Registered wait %s: %s", wait["id"], self.wait_url)
             ended = wait["outcome"] or self._first_poke_outcome(client, wait["id"])
         if ended is not None:
             context["ti"].xcom_push(EVENT_ID_KEY, wait["id"])
             return self._conclude_state(ended["state"], ended["payload"], ended["message"])
+        # Built now: the timeout counts from when waitd accepted the wait.
+        registration = build_registration(task, body, datetime.now(UTC))
         return self._park(context, hook, registration, wait["id"])
 
     def _build_wait(self, task: RegisteringTask, hook: WaitdHook) -> dict[str, Any]:
@@ -198,9 +207,9 @@ class WaitdOperator(HITLOperator):
             labels=as_texts(self.labels or {}),
         )
 
-    def _register(self, client: WaitdClient, registration: Registration) -> dict[str, Any]:
+    def _register(self, client: WaitdClient, body: Mapping[str, Any], key: str) -> dict[str, Any]:
         try:
-            return client.submit(registration.wait, registration.idempotency_key)
+            return call_patiently(lambda: client.submit(body, key), self.register_timeout, self.log)
         except WaitdRefused as refused:
             if refused.status in _INVALID_WAIT_STATUSES:
                 raise AirflowFailException(str(refused)) from refused
@@ -279,7 +288,8 @@ class WaitdOperator(HITLOperator):
         payload = outcome.payload
         if payload is None and outcome.reason == "result_omitted":  # too large for Airflow's state store
             with hook.get_conn() as client:
-                payload = client.get(outcome.event_id)["outcome"]["payload"]
+                wait = call_patiently(lambda: client.get(outcome.event_id), self.register_timeout, self.log)
+                payload = wait["outcome"]["payload"]
         return outcomes.conclude(outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail)
 
     def _conclude_state(self, state: str, payload: Any, message: str) -> Any:

@@ -7,6 +7,8 @@ calls over a pipe, is replaced by a recorder; waitd is real.
 import inspect
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Self
@@ -231,7 +233,7 @@ class RecordingClient:
 
         self.submitted.append({**body, "idempotency_key": idempotency_key})
         if len(self.submitted) <= self.failures:
-            raise WaitdUnreachable("waitd does not answer")
+            raise WaitdUnreachable("waitd does not answer.")
         return {"id": "01a1fee1", "outcome": {"state": "success", "payload": None, "message": ""}}
 
 
@@ -309,6 +311,47 @@ def templates() -> Any:
     }
 
 
+def patience() -> Any:
+    """Tasks whose waitd is away for some calls, or for ever; time is virtual."""
+    hook: Any = import_module("waitd.airflow.hook")
+    module: Any = import_module("waitd.airflow.patience")
+    results = {}
+    for name, failures, arguments in (
+        ("away", 12, {}),
+        ("gone", 10_000, {}),
+        ("brief", 10_000, {"register_timeout": 60}),
+    ):
+        slept: list[float] = [0.0]
+        client = RecordingClient(failures)
+        hook.WaitdHook.get_conn = lambda _, client=client: client
+        module.time = SimpleNamespace(sleep=slept.append, monotonic=lambda slept=slept: sum(slept))
+        with recorded_log() as lines:
+            result = TaskRun(_sensor("/jobs/x", task_id=name, **arguments)).call("execute")
+        results[name] = {
+            "raised": result.get("raised"), "seconds": sum(slept), "log": lines,
+            "waits": len({json.dumps(body, sort_keys=True) for body in client.submitted}),
+        }  # fmt: skip
+    return results
+
+
+@contextmanager
+def recorded_log() -> Iterator[list[str]]:
+    """The lines that operators log meanwhile."""
+    operators: Any = import_module("waitd.airflow.operators")
+    lines: list[str] = []
+
+    def write(message: str, *args: object) -> None:
+        line = message % args
+        if "outside of the Task Runner" not in line:  # Airflow's, as these tests call `execute`
+            lines.append(line)
+
+    operators.WaitdOperator.log = SimpleNamespace(info=write, warning=write, debug=write, error=write)
+    try:
+        yield lines
+    finally:
+        del operators.WaitdOperator.log
+
+
 def executions() -> Any:
     """Every way to execute a task. The job server has `/jobs/done` and `/jobs/running`."""
     running = _sensor("/jobs/running")
@@ -350,7 +393,7 @@ def executions() -> Any:
             "execute"
         ),
         "waitd unreachable": TaskRun(
-            _sensor("/jobs/running", task_id="nowhere", waitd_conn_id="nowhere")
+            _sensor("/jobs/running", task_id="nowhere", waitd_conn_id="nowhere", register_timeout=0)
         ).call("execute"),
     }
     return {"results": results, "registered": set_state.store.get("waitd_registration")}

@@ -49,7 +49,7 @@ def run_inside(environment: Path, home: Path, *functions: str, **variables: str)
 @pytest.fixture(scope="session")
 def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All results that need no waitd, from one process: importing Airflow takes seconds."""
-    functions = ("imports", "provider", "signatures", "parse_errors", "parameters", "templates")
+    functions = ("imports", "provider", "signatures", "parse_errors", "parameters", "templates", "patience")
     connection = {"AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1"}
     return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions, **connection)
 
@@ -189,6 +189,20 @@ def test_templates_outputs_and_none_become_what_the_kind_declares(facts: Any) ->
             {},
         ],
     }  # fmt: skip
+
+
+def test_a_waitd_that_is_away_for_minutes_fails_no_task(facts: Any) -> None:
+    away, gone, brief = (facts["patience"][name] for name in ("away", "gone", "brief"))
+    assert away["raised"] is None
+    assert 300 < away["seconds"] < 600
+    assert away["waits"] == 1, "each try registers the same wait"
+    assert len(away["log"]) == 12 + 2
+    assert away["log"][0].startswith("waitd does not answer. Trying again in ")
+    assert away["log"][0].endswith("(register_timeout: 600 s).")
+    assert away["log"][12].startswith("waitd answers again, after ")
+    assert gone["raised"] == brief["raised"] == "WaitdUnreachable"
+    assert gone["seconds"] == pytest.approx(600)
+    assert brief["seconds"] == pytest.approx(60)
 
 
 async def test_the_client_reads_answers_within_a_bound(environment: Path, tmp_path: Path) -> None:
