@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from airflow.sdk.configuration import conf
 
 from waitd.airflow.kinds import Kind, Param, find_kind, known_kinds
+from waitd.core.cel_syntax import syntax_problem
 
 _DIGITS = re.compile(r"\s*[+-]?[0-9]+\s*")
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -115,6 +116,25 @@ def _own_kinds() -> Sequence[str]:
     return [part.strip() for part in conf.get("waitd", "own_kinds", fallback="").split(",") if part.strip()]
 
 
+def timing_problems(poke_interval: float, timeout: float, max_wait: float | None) -> Iterator[str]:
+    """What is wrong with the intervals of a wait, in seconds, by the daemon's limits."""
+    shortest, longest = _limits()
+    if not shortest <= poke_interval < inf:
+        yield f"poke_interval: must be at least {shortest:,.15g} seconds; received {poke_interval:,.15g}"
+    if not 0 < timeout <= longest:
+        yield f"timeout: must be above 0 and at most {longest:,.15g} seconds; received {timeout:,.15g}"
+    if max_wait is not None and not poke_interval <= max_wait < inf:
+        yield f"max_wait: must be at least the poke_interval, {poke_interval:,.15g} seconds; received {max_wait:,.15g}"
+
+
+@cache
+def _limits() -> tuple[float, float]:
+    return (
+        conf.getfloat("waitd", "min_poke_interval", fallback=0.1),
+        conf.getfloat("waitd", "max_timeout", fallback=365 * 86_400.0),
+    )
+
+
 def parameter_problems(
     name: str, values: Any, params: Mapping[str, Param], *, complete: bool = True
 ) -> Iterator[str]:
@@ -154,6 +174,8 @@ def _value_problems(value: Any, param: Param) -> Iterator[str]:
     is_number = param.type in {"integer", "number"}
     if types is not None and (not isinstance(value, types) or (is_number and isinstance(value, bool))):
         yield f"must be of type {_NAMES.get(param.type, param.type)}; received {value!r}"
+    elif param.type == "cel" and (mistake := syntax_problem(value)) is not None:
+        yield f"not a condition in CEL: {mistake}"
     elif param.minimum is not None and value < param.minimum:
         yield f"must be at least {param.minimum}; received {value!r}"
 

@@ -8,7 +8,14 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 
 from waitd.airflow import outcomes
-from waitd.airflow.arguments import as_texts, convert, find_kind_of_wait, is_templated, parameter_problems
+from waitd.airflow.arguments import (
+    as_texts,
+    convert,
+    find_kind_of_wait,
+    is_templated,
+    parameter_problems,
+    timing_problems,
+)
 from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
 from waitd.airflow.kinds import Kind
@@ -137,10 +144,15 @@ class WaitdOperator(HITLOperator):
             ValueError: says what is wrong, a line for each argument.
         """
         kind = None if is_templated(self.kind) else find_kind_of_wait(self.kind)
+        problems = [*timing_problems(self.poke_interval, self.timeout, self.max_wait)]
         if kind is not None:
-            problems = [*parameter_problems(self.parameters_argument, values, kind.params)]
-            if problems:
-                raise ValueError("\n".join(problems))
+            if self.poke_interval < kind.min_poke_interval:
+                problems.append(
+                    f"poke_interval: must be at least {kind.min_poke_interval:g} seconds for {self.kind}"
+                )
+            problems += parameter_problems(self.parameters_argument, values, kind.params)
+        if problems:
+            raise ValueError("\n".join(problems))
         return kind
 
     def parameters(self) -> Mapping[str, Any]:

@@ -24,7 +24,21 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "acme.*, other.job",
                         "default": "",
-                    }
+                    },
+                    "min_poke_interval": {
+                        "description": "The daemon's setting of this name: the shortest poke_interval, in seconds.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "0.1",
+                    },
+                    "max_timeout": {
+                        "description": "The daemon's setting of this name: the longest timeout, in seconds.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "31536000",
+                    },
                 },
             }
         },

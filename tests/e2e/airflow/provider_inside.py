@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Self
@@ -97,6 +98,20 @@ def parse_errors() -> Any:
         "mode": lambda: sensors.WaitdHttpSensor(**http, mode="deferred"),
         "soft_fail": lambda: sensors.WaitdHttpSensor(**http, soft_fail=True, never_fail=True),
         "poke_interval": lambda: sensors.WaitdHttpSensor(**http, poke_interval="60"),
+        "poke_interval 0": lambda: sensors.WaitdHttpSensor(**http, poke_interval=0.05),
+        "timeout": lambda: sensors.WaitdHttpSensor(**http, timeout=timedelta(days=400), max_wait=1),
+        "success_when": lambda: sensors.WaitdHttpSensor(
+            **http, success_when="body.state = 'DONE'", message="a {{ b", result="body."
+        ),
+        "check": lambda: sensors.WaitdS3KeySensor(task_id="wait", bucket_key="s3://b/k", check="size(files"),
+        "kind": lambda: operators.WaitdOperator(task_id="wait", kind="airbyte.jobs", wait_params={}),
+        "wait_params": lambda: operators.WaitdOperator(
+            task_id="wait", kind="airbyte.job", wait_params={"jobid": 1}, poke_interval=0.5
+        ),
+        "a value": lambda: operators.WaitdOperator(
+            task_id="wait", kind="airbyte.job", wait_params={"job_id": "x1"}
+        ),
+        "own kind": lambda: operators.WaitdOperator(task_id="wait", kind="acme.job", wait_params={"x": 1}),
         "params": lambda: operators.WaitdOperator(task_id="wait", kind="http", params={"endpoint": "/x"}),
     }
     return {name: _error_of(call) for name, call in calls.items()}

@@ -50,8 +50,11 @@ def run_inside(environment: Path, home: Path, *functions: str, **variables: str)
 def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All results that need no waitd, from one process: importing Airflow takes seconds."""
     functions = ("imports", "provider", "signatures", "parse_errors", "parameters", "templates", "patience")
-    connection = {"AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1"}
-    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions, **connection)
+    variables = {
+        "AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1",
+        "AIRFLOW__WAITD__OWN_KINDS": "other.job, acme.*",
+    }
+    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions, **variables)
 
 
 def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -> None:
@@ -135,6 +138,29 @@ def test_unsupported_arguments_are_refused_at_parse_time(facts: Any) -> None:
     assert "mutually exclusive" in errors["soft_fail"]
     assert "`poke_interval` must be" in errors["poke_interval"]
     assert "wait_params" in errors["params"]
+    assert (
+        errors["poke_interval 0"] == "ValueError: poke_interval: must be at least 0.1 seconds; received 0.05"
+    )
+    assert errors["timeout"].startswith("ValueError: timeout: must be above 0 and at most 31,536,000 seconds")
+    assert "\nmax_wait: must be at least the poke_interval, 60 seconds; received 1" in errors["timeout"]
+    assert errors["success_when"].splitlines() == [
+        "ValueError: success_when: not a condition in CEL: 1:12: expected an operator, found '='; CEL writes ==",
+        "result: not a condition in CEL: 1:6: expected the name of a field, found the end",
+    ]
+    assert "check: not a condition in CEL: 1:11: expected ')', found the end" in errors["check"]
+    assert errors["kind"].startswith(
+        "ValueError: kind: 'airbyte.jobs' is unknown (did you mean 'airbyte.job'?)"
+    )
+    assert (
+        "\nwait_params['jobid']: unknown (did you mean 'job_id'?); known are airbyte_conn_id"
+        in errors["wait_params"]
+    )
+    assert errors["wait_params"].startswith(
+        "ValueError: poke_interval: must be at least 1 seconds for airbyte.job"
+    )
+    assert errors["wait_params"].endswith("\nwait_params: job_id missing")
+    assert errors["a value"] == "ValueError: wait_params['job_id']: must be of type integer; received 'x1'"
+    assert errors["own kind"] == "nothing"
 
 
 def test_sensors_build_the_requests_of_airflows_sensors(facts: Any) -> None:
