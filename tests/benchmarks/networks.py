@@ -3,13 +3,16 @@
 `python tests/benchmarks/networks.py`. It starts nginx with a private CA, tinyproxy, a small DNS
 server (dnslib, in this process), and a daemon that has one core for itself. CPU time is the
 daemon's, from the second round of pokes on. The rows of many hosts poke each every 6 s instead of
-every 60 s: nginx keeps connections for 75 s in both cases, so the work of a poke is the same.
+every 60 s: nginx keeps connections for 75 s in both cases, so the work of a poke is the same. The
+row `hosts` also pokes every 2 s: a core that mostly sleeps counts its wakings as work of the
+daemon. What TLS costs is the difference to plain hosts, which are woken for as often.
 `--old REVISION` measures each row with that revision, too, before the working tree.
 """
 
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from math import nan
@@ -40,6 +43,7 @@ class Sizes(NamedTuple):
     interval: float = 0.1
     hosts: int = 2000
     hosts_interval: float = 6.0
+    busy_interval: float = 2.0
     seconds: float = 10.0
 
 
@@ -52,10 +56,11 @@ class Figure(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """CPU a poke in microseconds, and the growth of the daemon's memory in MiB."""
+    """CPU a poke in microseconds, growth of the daemon's memory in MiB, busy part of its core."""
 
     cpu: float
     rss: float
+    busy: float
 
 
 class Bench(NamedTuple):
@@ -67,7 +72,13 @@ class Bench(NamedTuple):
     revision: Revision | None = None
 
     async def measure(
-        self, server: str, urls: Callable[[int], str] | None = None, *, many: bool = False, **environment: str
+        self,
+        server: str,
+        urls: Callable[[int], str] | None = None,
+        *,
+        many: bool = False,
+        interval: float | None = None,
+        **environment: str,
     ) -> Measured:
         """Pokes a server of nginx with a new daemon, and measures from the second round on.
 
@@ -75,10 +86,12 @@ class Bench(NamedTuple):
             server: a key of `nginx.SERVERS`.
             urls: the URL of the n-th wait's host; default: the server's n-th host, or its first.
             many: whether each wait has a separate host.
+            interval: seconds between its pokes; default: those of `sizes`.
             environment: variables of the daemon.
         """
         sizes = self.sizes
         waits, every = (sizes.hosts, sizes.hosts_interval) if many else (sizes.waits, sizes.interval)
+        every = interval or every
         say(f"{server}: {waits} waits, poked every {every} s")
         variables = {"SSL_CERT_FILE": str(self.nginx.authority), **environment}
         if self.revision is not None:
@@ -93,17 +106,22 @@ class Bench(NamedTuple):
             before = daemon.usage.rss
             await daemon.submit(sensor_wait(f"{urls(n)}/jobs/{n}", poke_interval=every) for n in range(waits))
             await daemon.until_poked(2 * waits)
-            cpu = await cpu_per_poke(daemon, max(sizes.seconds, 3 * every), waits)
-            return Measured(cpu, (await daemon.settled_rss(min(3.0, sizes.seconds)) - before) / MIB)
+            cpu, busy = await cpu_per_poke(daemon, max(sizes.seconds, 3 * every), waits)
+            return Measured(cpu, (await daemon.settled_rss(min(3.0, sizes.seconds)) - before) / MIB, busy)
 
 
-async def cpu_per_poke(daemon: MeasuredDaemon, seconds: float, least: int) -> float:
-    """The daemon's CPU a poke over so many seconds, and so many pokes at least, in microseconds."""
+async def cpu_per_poke(daemon: MeasuredDaemon, seconds: float, least: int) -> tuple[float, float]:
+    """The daemon's CPU a poke in microseconds, and the busy part of its core.
+
+    It is measured over so many seconds, and so many pokes at least.
+    """
+    started = time.monotonic()
     before, usage = (await daemon.metrics()).total(POKES), daemon.usage
     await asyncio.sleep(seconds)
     await daemon.until_poked(int(before) + least)
     pokes = (await daemon.metrics()).total(POKES) - before
-    return UsageSpan.between(usage, daemon.usage).cpu / pokes * 1e6
+    cpu = UsageSpan.between(usage, daemon.usage).cpu
+    return cpu / pokes * 1e6, cpu / (time.monotonic() - started)
 
 
 def ratio(value: float, other: float) -> float:
@@ -146,9 +164,14 @@ async def closing(bench: Bench) -> AsyncIterator[Figure]:
 
 async def hosts(bench: Bench) -> AsyncIterator[Figure]:
     """One wait on each of many hosts."""
-    plain, tls = await bench.measure("http", many=True), await bench.measure("https", many=True)
-    yield Figure(f"{bench.sizes.hosts:,} HTTPS hosts", tls.cpu)
-    yield Figure(f"{bench.sizes.hosts:,} HTTPS hosts / HTTP hosts", ratio(tls.cpu, plain.cpu), "x")
+    for interval in (bench.sizes.busy_interval, bench.sizes.hosts_interval):
+        plain = await bench.measure("http", many=True, interval=interval)
+        tls = await bench.measure("https", many=True, interval=interval)
+        name = f"{bench.sizes.hosts:,} HTTPS hosts, every {interval:g} s"
+        yield Figure(name, tls.cpu)
+        yield Figure(f"{name}: busy core", 100 * tls.busy, "%")
+        yield Figure(f"{name} - HTTP hosts", tls.cpu - plain.cpu)
+        yield Figure(f"{name} / HTTP hosts", ratio(tls.cpu, plain.cpu), "x")
     yield Figure(f"{bench.sizes.hosts:,} idle connections with TLS", tls.rss, "MiB")
     yield Figure(f"{bench.sizes.hosts:,} idle connections without", plain.rss, "MiB")
 
