@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+import anyio
 import pytest
 from manual_clock import ManualClock
 from structlog.testing import capture_logs
@@ -61,7 +62,8 @@ class Setup:
         )
 
     async def resolve(self, host: str = "x.example", **options: socket.AddressFamily) -> Sequence[str]:
-        return [found["host"] for found in await self.names.resolve(host, 80, **options)]
+        with anyio.fail_after(30):
+            return [found["host"] for found in await self.names.resolve(host, 80, **options)]
 
 
 @pytest.fixture
