@@ -25,14 +25,12 @@ class _Sensor(WaitdOperator):
     param_names: ClassVar[tuple[str, ...]]
     parameters_argument = ""
 
-    def __init__(self, *, mode: str = "poke", **kwargs: Any) -> None:
+    # No constructor here: Airflow's metaclass makes each one cost as much as ten arguments.
+
+    def check_arguments(self, mode: str) -> None:
+        """Checks the arguments when the DAG is parsed, as far as they are known."""
         if mode not in _MODES:
             raise ValueError(f"The mode must be one of {list(_MODES)}; received {mode!r}.")
-        super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
-        self.mode = mode
-
-    def check_arguments(self) -> None:
-        """Checks the arguments when the DAG is parsed, as far as they are known."""
         self.check_parameters(_Sensor.parameters(self))
 
     def parameters(self) -> Mapping[str, Any]:
@@ -99,10 +97,11 @@ class WaitdHttpSensor(_Sensor):
         message: str | None = None,
         result: str | None = None,
         request_timeout: float | None = None,
+        mode: str = "poke",
         **kwargs: Any,
     ) -> None:
         """See the class. Raises ValueError, at parse time, if an argument is not supported."""
-        super().__init__(**kwargs)
+        super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
         refuse_callable(
             "response_check",
             response_check,
@@ -124,7 +123,7 @@ class WaitdHttpSensor(_Sensor):
         self.result = result
         self.request_timeout = request_timeout
         self._check_requests_arguments()
-        self.check_arguments()
+        self.check_arguments(mode)
 
     def _check_requests_arguments(self) -> None:
         _refuse_unknown("request_kwargs", self.request_kwargs, {"json", "timeout"})
@@ -196,10 +195,11 @@ class WaitdS3KeySensor(_Sensor):
         botocore_config: None = None,
         check: str | None = None,
         request_timeout: float | None = None,
+        mode: str = "poke",
         **kwargs: Any,
     ) -> None:
         """See the class. Raises ValueError, at parse time, if an argument is not supported."""
-        super().__init__(**kwargs)
+        super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
         refuse_callable(
             "check_fn",
             check_fn,
@@ -217,7 +217,7 @@ class WaitdS3KeySensor(_Sensor):
         self.region_name = region_name
         self.check = check
         self.request_timeout = request_timeout
-        self.check_arguments()
+        self.check_arguments(mode)
 
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments, and the connection, for which None has a meaning."""
@@ -265,10 +265,11 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         botocore_config: None = None,
         watch: str | None = None,
         request_timeout: float | None = None,
+        mode: str = "poke",
         **kwargs: Any,
     ) -> None:
         """See the class. Raises ValueError, at parse time, if an argument is not supported."""
-        super().__init__(**kwargs)
+        super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
         _refuse_connection_arguments(verify=verify, botocore_config=botocore_config)
         if inactivity_period < 0:
             raise ValueError("inactivity_period must be non-negative")
@@ -282,7 +283,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.request_timeout = request_timeout
-        self.check_arguments()
+        self.check_arguments(mode)
 
     def parameters(self) -> Mapping[str, Any]:
         """The rendered arguments.
