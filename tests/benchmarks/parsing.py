@@ -3,9 +3,9 @@
     python tests/benchmarks/parsing.py            100 sensors, 15 files of each
     python tests/benchmarks/parsing.py --sensors 1000
 
-In Airflow's environment (installed once, below `.cache`), the code of Airflow's DAG processor parses
-each file in a new process, which counts its CPU time: it executes the file and serializes the DAG.
-Printed are medians: of the first parse, which imports the sensors, and of one after that.
+In Airflow's environment (installed once, below `.cache`), the code of Airflow's DAG processor
+parses each file in a new process, which counts its CPU time: it executes the file and serializes
+the DAG. Printed are medians: of the first parse, which imports the sensors, and of a later one.
 """
 
 import argparse
