@@ -14,7 +14,7 @@ from api_fakes import Api, bearer, connected, until, wait
 
 from waitd.api import dependencies
 from waitd.api.handlers import deliveries, lists, waits
-from waitd.api.handlers.lists import next_part
+from waitd.api.handlers.lists import Page, next_part
 from waitd.core.auth.quotas import DEFAULT_SHARES, Resource
 from waitd.core.errors import Unavailable
 
@@ -282,3 +282,17 @@ def test_parts_are_as_large_as_their_items_allow() -> None:
     assert next_part(8, 8 * 60_000) == lists.PART_BYTES // 60_000
     assert next_part(1, 10_000_000) == 1
     assert next_part(0, 0) == 1
+
+
+async def test_a_page_reads_few_large_items_at_a_time() -> None:
+    size, numbers = 60_000, list[int]()
+
+    async def find(before: int | None, number: int) -> list[int]:
+        numbers.append(number)
+        start = 0 if before is None else before + 1
+        return list(range(start, start + number))
+
+    page = Page(find, int, lambda _: "x" * size, None, 1000, most_bytes=100 * size)
+    assert len([item async for item in page.encoded()]) == 100
+    assert page.more
+    assert max(numbers) * size < lists.PART_BYTES + size
