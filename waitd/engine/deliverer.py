@@ -23,7 +23,6 @@ from waitd.core.waits.delivery import (
     AfterAttempt,
     Delivered,
     DeliveryFailed,
-    DeliveryId,
     DeliveryPostponed,
     DeliveryRejected,
     DeliveryState,
@@ -33,6 +32,7 @@ from waitd.core.waits.delivery import (
     local_receipt,
 )
 from waitd.engine.clock import Clock
+from waitd.engine.destination_queue import DestinationQueue
 from waitd.engine.trouble_log import TroubleLog
 from waitd.metrics import Instruments
 from waitd.ports import OutboxItem, OutboxStore, Sink, StoredOutcome, StoreListener
@@ -52,29 +52,6 @@ CHECK_SECONDS = 30.0
 MIN_RATE = 10.0
 #: Pause before a write or read that the store refused is retried, in seconds.
 RETRY_PAUSE = 1.0
-
-
-class DestinationQueue:
-    """The deliveries to one destination that have been read.
-
-    Attributes:
-        destination: its name in the outbox.
-        turn_ends: from then on it gives way to other destinations, monotonic seconds.
-        waiting: deliveries that have not started.
-        in_flight: deliveries that are waiting, being sent, or being stored.
-        sending: how many are being sent or stored.
-        changed: set when the queue's task has something to do.
-        more: the namespaces of which the outbox may have more due deliveries.
-    """
-
-    def __init__(self, destination: str, more: set[str], turn_ends: float, shares: FairShares) -> None:
-        self.destination = destination
-        self.turn_ends = turn_ends
-        self.waiting: FairBacklog[OutboxItem] = FairBacklog(shares)
-        self.in_flight: set[DeliveryId] = set()
-        self.sending = 0
-        self.changed = asyncio.Event()
-        self.more = more
 
 
 class Deliverer(StoreListener):
