@@ -7,6 +7,7 @@ template, or the output of another task, is checked when it is rendered.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
@@ -17,6 +18,12 @@ from airflow.sdk.configuration import conf
 
 from waitd.airflow.kinds import Kind, Param, find_kind, known_kinds
 from waitd.core.cel_syntax import syntax_problem
+
+#: The templated arguments that every operator has.
+COMMON_TEMPLATE_FIELDS = (
+    *("waitd_conn_id", "airflow_conn_id", "sinks", "labels"),
+    *("submit", "on_conflict", "cancel_job_on", "wake_on"),
+)
 
 _DIGITS = re.compile(r"\s*[+-]?[0-9]+\s*")
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -116,11 +123,24 @@ def _own_kinds() -> Sequence[str]:
     return [part.strip() for part in conf.get("waitd", "own_kinds", fallback="").split(",") if part.strip()]
 
 
-def timing_problems(poke_interval: float, timeout: float, max_wait: float | None) -> Iterator[str]:
+def to_seconds(name: str, value: object) -> float:
+    """The value of an argument that is a timedelta or a number of seconds. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    raise ValueError(f"Operator arg `{name}` must be timedelta object or a non-negative number")
+
+
+def timing_problems(
+    poke_interval: float, timeout: float, max_wait: float | None, name: str, kind: Kind | None
+) -> Iterator[str]:
     """What is wrong with the intervals of a wait, in seconds, by the daemon's limits."""
     shortest, longest = _limits()
     if not shortest <= poke_interval < inf:
         yield f"poke_interval: must be at least {shortest:,.15g} seconds; received {poke_interval:,.15g}"
+    elif kind is not None and poke_interval < kind.min_poke_interval:
+        yield f"poke_interval: must be at least {kind.min_poke_interval:g} seconds for {name}"
     if not 0 < timeout <= longest:
         yield f"timeout: must be above 0 and at most {longest:,.15g} seconds; received {timeout:,.15g}"
     if max_wait is not None and not poke_interval <= max_wait < inf:
@@ -133,6 +153,40 @@ def _limits() -> tuple[float, float]:
         conf.getfloat("waitd", "min_poke_interval", fallback=0.1),
         conf.getfloat("waitd", "max_timeout", fallback=365 * 86_400.0),
     )
+
+
+def submit_problems(arguments: Mapping[str, Any], name: str, kind: Kind | None) -> Iterator[str]:
+    """What is wrong with `submit`, `on_conflict` and `cancel_job_on`, as far as it is known."""
+    submit, conflict, cancel = arguments["submit"], arguments["on_conflict"], arguments["cancel_job_on"]
+    if submit is None:
+        if needless := [each for each in ("on_conflict", "cancel_job_on") if arguments[each]]:
+            yield f"{' and '.join(needless)}: needs submit, by which waitd submits the job itself"
+        return
+    if kind is not None and kind.submit is None and isinstance(submit, Mapping):
+        yield f"submit: a job of kind {name} cannot be submitted"
+    elif kind is not None and kind.submit is not None:
+        yield from parameter_problems("submit", submit, kind.submit)
+    if not (conflict is None or is_templated(conflict) or conflict in {"wait", "adopt", "fail"}):
+        yield f"on_conflict: must be wait, adopt or fail; received {conflict!r}"
+    if not is_templated(cancel) and not set(as_list(cancel)) <= {"cancelled", "timeout"}:
+        yield f"cancel_job_on: a list of cancelled and timeout; received {cancel!r}"
+
+
+def build_submit(arguments: Mapping[str, Any], kind: Kind | None) -> Mapping[str, Any] | None:
+    """The wait's `submit`, from rendered `submit`, `on_conflict` and `cancel_job_on`."""
+    if arguments["submit"] is None:
+        return None
+    submit = convert(arguments["submit"], (kind and kind.submit) or {})
+    if arguments["on_conflict"] is not None:
+        submit["on_conflict"] = arguments["on_conflict"]
+    if arguments["cancel_job_on"] is not None:
+        submit["cancel_job_on"] = as_list(arguments["cancel_job_on"])
+    return submit
+
+
+def as_list(value: Any) -> list[Any]:
+    """A text as a list of it, None as an empty list."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def parameter_problems(

@@ -9,12 +9,16 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 
 from waitd.airflow import outcomes
 from waitd.airflow.arguments import (
+    COMMON_TEMPLATE_FIELDS,
     as_texts,
+    build_submit,
     convert,
     find_kind_of_wait,
     is_templated,
     parameter_problems,
+    submit_problems,
     timing_problems,
+    to_seconds,
 )
 from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
@@ -67,15 +71,19 @@ class WaitdOperator(HITLOperator):
         never_fail: like `soft_fail`.
         register_timeout: how long the task tries to register its wait while waitd does not answer,
             in seconds or as a timedelta. It holds its slot meanwhile. Default: 10 minutes.
+        submit: the job that waitd submits before the first poke, once whatever crashes: the
+            parameters of the kind's `submit`.
+        on_conflict: with `submit`, if such a job is running already: `wait`, `adopt` it, or `fail`.
+        cancel_job_on: with `submit`, the outcomes after which waitd cancels the job: `cancelled`,
+            as when the task is cleared, killed or marked, and `timeout`.
+        wake_on: a signal with this key triggers a poke at once.
         sinks: further sinks that the outcome is delivered to.
         labels: labels by which the wait can be found, in addition to those of the task. The
             values become text.
     """
 
-    template_fields: Collection[str] = (
-        *("kind", "wait_params", "waitd_conn_id", "airflow_conn_id", "sinks", "labels"),
-    )
-    template_fields_renderers = {"wait_params": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields: Collection[str] = (*("kind", "wait_params", *COMMON_TEMPLATE_FIELDS),)
+    template_fields_renderers = {"wait_params": "json", "submit": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (WaitLink(),)
     ui_color = "#e6f1f2"
     #: The argument that has the wait's parameters; "": each is an argument of its own.
@@ -99,6 +107,10 @@ class WaitdOperator(HITLOperator):
         silent_fail: bool = False,
         never_fail: bool = False,
         register_timeout: timedelta | float = DEFAULT_REGISTER_TIMEOUT,
+        submit: Mapping[str, Any] | None = None,
+        on_conflict: str | None = None,
+        cancel_job_on: Sequence[str] | None = None,
+        wake_on: str | None = None,
         sinks: Sequence[Mapping[str, Any]] | None = None,
         labels: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -108,7 +120,7 @@ class WaitdOperator(HITLOperator):
         super().__init__(
             subject=PARKED_SUBJECT,
             options=[RESPONSE_OPTION],
-            response_timeout=timedelta(seconds=seconds) + RESUME_GRACE_PERIOD,
+            response_timeout=RESUME_GRACE_PERIOD,
             **kwargs,
         )
         if callback_mode not in get_args(CallbackMode):
@@ -126,12 +138,19 @@ class WaitdOperator(HITLOperator):
         self.airflow_conn_id = airflow_conn_id
         self.poke_interval = to_seconds("poke_interval", poke_interval)
         self.timeout = seconds
+        if self.execution_timeout is not None and self.execution_timeout <= timedelta(0):
+            raise ValueError(f"execution_timeout: must be above 0; received {self.execution_timeout}")
+        self.response_timeout = timedelta(seconds=self.wait_timeout) + RESUME_GRACE_PERIOD
         self.soft_fail = soft_fail
         self.exponential_backoff = exponential_backoff
         self.max_wait = None if max_wait is None else to_seconds("max_wait", max_wait)
         self.silent_fail = silent_fail
         self.never_fail = never_fail
         self.register_timeout = to_seconds("register_timeout", register_timeout)
+        self.submit = submit
+        self.on_conflict = on_conflict
+        self.cancel_job_on = cancel_job_on
+        self.wake_on = wake_on
         self.sinks = sinks
         self.labels = labels
         if self.parameters_argument:  # sensors check their own arguments
@@ -144,16 +163,22 @@ class WaitdOperator(HITLOperator):
             ValueError: says what is wrong, a line for each argument.
         """
         kind = None if is_templated(self.kind) else find_kind_of_wait(self.kind)
-        problems = [*timing_problems(self.poke_interval, self.timeout, self.max_wait)]
+        problems = [
+            *timing_problems(self.poke_interval, self.timeout, self.max_wait, self.kind, kind),
+            *submit_problems(vars(self), self.kind, kind),
+        ]
         if kind is not None:
-            if self.poke_interval < kind.min_poke_interval:
-                problems.append(
-                    f"poke_interval: must be at least {kind.min_poke_interval:g} seconds for {self.kind}"
-                )
-            problems += parameter_problems(self.parameters_argument, values, kind.params)
+            complete = self.submit is None  # else some come from the submitted job
+            problems += parameter_problems(self.parameters_argument, values, kind.params, complete=complete)
         if problems:
             raise ValueError("\n".join(problems))
         return kind
+
+    @property
+    def wait_timeout(self) -> float:
+        """Seconds until the wait times out: the `timeout`, or a shorter `execution_timeout`."""
+        limit = self.execution_timeout
+        return self.timeout if limit is None else min(self.timeout, limit.total_seconds())
 
     def parameters(self) -> Mapping[str, Any]:
         """The wait's `params`, rendered. Sensors build them from their arguments."""
@@ -189,6 +214,7 @@ class WaitdOperator(HITLOperator):
             ended = wait["outcome"] or self._first_poke_outcome(client, wait["id"])
         if ended is not None:
             context["ti"].xcom_push(EVENT_ID_KEY, wait["id"])
+            self.log.info(outcomes.describe(wait["id"], ended["state"], None, None, ended["message"]))
             return self._conclude_state(ended["state"], ended["payload"], ended["message"])
         # Built now: the timeout counts from when waitd accepted the wait.
         registration = build_registration(task, body, datetime.now(UTC))
@@ -197,7 +223,7 @@ class WaitdOperator(HITLOperator):
     def _build_wait(self, task: RegisteringTask, hook: WaitdHook) -> dict[str, Any]:
         timing = {
             "poke_interval": self.poke_interval,
-            "timeout": self.timeout,
+            "timeout": self.wait_timeout,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait,
             "soft_fail": self.soft_fail or self.never_fail,
@@ -217,6 +243,8 @@ class WaitdOperator(HITLOperator):
             airflow_conn_id=self.airflow_conn_id or hook.airflow_conn_id,
             sinks=self.sinks or (),
             labels=as_texts(self.labels or {}),
+            submit=build_submit(vars(self), kind),
+            wake_on=None if self.wake_on is None else str(self.wake_on),
         )
 
     def _register(self, client: WaitdClient, body: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -224,7 +252,7 @@ class WaitdOperator(HITLOperator):
             return call_patiently(lambda: client.submit(body, key), self.register_timeout, self.log)
         except WaitdRefused as refused:
             if refused.status in _INVALID_WAIT_STATUSES:
-                raise AirflowFailException(str(refused)) from refused
+                raise AirflowFailException(str(refused)) from None  # it is printed once
             raise
 
     def _first_poke_outcome(self, client: WaitdClient, wait_id: str) -> Mapping[str, Any] | None:
@@ -297,21 +325,26 @@ class WaitdOperator(HITLOperator):
     def _conclude(self, outcome: TaskOutcome) -> Any:
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         self.wait_url = hook.wait_url(outcome.event_id)
+        self.log.info(
+            outcomes.describe(
+                outcome.event_id, outcome.state, outcome.pokes, outcome.seconds, outcome.message
+            )
+        )
         payload = outcome.payload
         if payload is None and outcome.reason == "result_omitted":  # too large for Airflow's state store
             with hook.get_conn() as client:
                 wait = call_patiently(lambda: client.get(outcome.event_id), self.register_timeout, self.log)
                 payload = wait["outcome"]["payload"]
-        return outcomes.conclude(outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail)
+        return self._conclude_state(outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail)
 
-    def _conclude_state(self, state: str, payload: Any, message: str) -> Any:
-        return outcomes.conclude(state, payload, message, soft_fail=self.soft_fail or self.never_fail)
-
-
-def to_seconds(name: str, value: object) -> float:
-    """The value of an argument that is a timedelta or a number of seconds. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    raise ValueError(f"Operator arg `{name}` must be timedelta object or a non-negative number")
+    def _conclude_state(
+        self, state: str, payload: Any, message: str, *, soft_fail: bool | None = None
+    ) -> Any:
+        limit = self.execution_timeout
+        return outcomes.conclude(
+            state,
+            payload,
+            message,
+            soft_fail=self.soft_fail or self.never_fail if soft_fail is None else soft_fail,
+            execution_timeout=limit if limit and limit.total_seconds() < self.timeout else None,
+        )

@@ -70,6 +70,8 @@ def build_wait(
     airflow_conn_id: str,
     sinks: Sequence[Mapping[str, Any]] = (),
     labels: Mapping[str, str] | None = None,
+    submit: Mapping[str, Any] | None = None,
+    wake_on: str | None = None,
 ) -> dict[str, Any]:
     """Builds the body of `POST /v1/waits`.
 
@@ -83,6 +85,8 @@ def build_wait(
         "sinks": [task.sink(mode, airflow_conn_id), *map(dict, sinks)],
         "labels": {**(labels or {}), **task.labels},
         "supersede_key": task.supersede_key(airflow_conn_id),
+        **({} if submit is None else {"submit": dict(submit)}),
+        **({} if wake_on is None else {"wake_on": wake_on}),
     }
 
 

@@ -8,7 +8,7 @@ that belong to the connection (`verify`, `botocore_config`) are refused; set the
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-from waitd.airflow.arguments import as_texts
+from waitd.airflow.arguments import COMMON_TEMPLATE_FIELDS, as_texts
 from waitd.airflow.conditions import refuse_callable
 from waitd.airflow.operators import WaitdOperator
 
@@ -71,7 +71,7 @@ class WaitdHttpSensor(_Sensor):
     template_fields: Collection[str] = (
         *("endpoint", "request_params", "headers", "http_conn_id"),
         *("request_kwargs", "success_when", "failure_when", "message", "result"),
-        *("waitd_conn_id", "airflow_conn_id", "sinks", "labels"),
+        *COMMON_TEMPLATE_FIELDS,
     )
     template_fields_renderers = {"request_params": "json", "headers": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
 
@@ -175,7 +175,7 @@ class WaitdS3KeySensor(_Sensor):
     )
     template_fields: Collection[str] = (
         *("bucket_key", "bucket_name", "aws_conn_id", "region_name", "check"),
-        *("waitd_conn_id", "airflow_conn_id", "sinks", "labels"),
+        *COMMON_TEMPLATE_FIELDS,
     )
     template_fields_renderers = {"sinks": "json"}  # noqa: RUF012 - Airflow's own form
 
@@ -245,7 +245,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
     )
     template_fields: Collection[str] = (
         *("bucket_name", "prefix", "aws_conn_id", "region_name"),
-        *("waitd_conn_id", "airflow_conn_id", "sinks", "labels"),
+        *COMMON_TEMPLATE_FIELDS,
     )
     template_fields_renderers = {"sinks": "json"}  # noqa: RUF012 - Airflow's own form
 

@@ -25,6 +25,8 @@ class TaskOutcome(BaseModel):
     message: str
     reason: str
     soft_fail: bool
+    pokes: int | None = None
+    seconds: float | None = Field(default=None, description="From the wait's acceptance to its end.")
 
 
 class Registration(Strict):

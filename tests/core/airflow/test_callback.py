@@ -27,7 +27,9 @@ from waitd.core.airflow.callback import (
 )
 
 TASK = TaskTry("etl", "r1", "wait", -1, "ti-1", 1)
-OUTCOME = EventOutcome("w1", "success", {"rows": 3}, "HTTP 200 OK", "success", soft_fail=False)
+OUTCOME = EventOutcome(
+    "w1", "success", {"rows": 3}, "HTTP 200 OK", "success", soft_fail=False, pokes=3, seconds=12.5
+)
 NOW = 1_800_000_000.0
 
 
@@ -91,7 +93,9 @@ def test_a_mode_delivers_outcomes_but_no_cancelled_one(state: str) -> None:
 
 @given(st.text(max_size=30_000) | st.lists(st.integers(), max_size=9000))
 def test_the_state_store_value_fits_and_is_recognized(payload: Any) -> None:
-    value = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).for_state_store(TASK, NOW)
+    value = EventOutcome(
+        "w1", "success", payload, "m", "success", soft_fail=False, pokes=3, seconds=12.5
+    ).for_state_store(TASK, NOW)
     assert len(json.dumps(value)) <= STATE_STORE_BYTES
     assert is_from_event(value, "w1")
     assert value["payload"] == payload or value["reason"] == "result_omitted"

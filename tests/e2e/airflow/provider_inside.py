@@ -111,6 +111,17 @@ def parse_errors() -> Any:
         "a value": lambda: operators.WaitdOperator(
             task_id="wait", kind="airbyte.job", wait_params={"job_id": "x1"}
         ),
+        "submit": lambda: operators.WaitdOperator(
+            task_id="wait",
+            kind="airbyte.job",
+            wait_params={},
+            submit={"connection": "c", "job_type": "sink"},
+            on_conflict="retry",
+            cancel_job_on=["failed"],
+        ),
+        "no submit": lambda: sensors.WaitdHttpSensor(**http, cancel_job_on=["cancelled"]),
+        "cannot submit": lambda: sensors.WaitdS3KeySensor(task_id="wait", bucket_key="s3://b/k", submit={}),
+        "execution_timeout": lambda: sensors.WaitdHttpSensor(**http, execution_timeout=timedelta(0)),
         "own kind": lambda: operators.WaitdOperator(task_id="wait", kind="acme.job", wait_params={"x": 1}),
         "params": lambda: operators.WaitdOperator(task_id="wait", kind="http", params={"endpoint": "/x"}),
     }
@@ -347,6 +358,39 @@ def patience() -> Any:
             "waits": len({json.dumps(body, sort_keys=True) for body in client.submitted}),
         }  # fmt: skip
     return results
+
+
+def ends() -> Any:
+    """How resumed tasks end and what they log; what `execution_timeout` and `submit` become."""
+    from waitd.airflow.operators import WaitdOperator
+
+    limit = {"execution_timeout": timedelta(minutes=30)}
+    measured = {"pokes": 7, "seconds": 200.4}
+    calls: dict[str, Any] = {
+        "success": (limit, measured),
+        "failed": ({}, {"state": "failed", "pokes": 1, "seconds": 1.0}),
+        "older waitd": ({}, {}),
+        "timeout": ({}, {"state": "timeout", **measured}),
+        "execution_timeout": (limit, {"state": "timeout", **measured}),
+        "longer execution_timeout": ({"execution_timeout": timedelta(days=9)}, {"state": "timeout"}),
+        "skipped": ({**limit, "soft_fail": True}, {"state": "timeout", "soft_fail": True}),
+    }
+    results = {}
+    for name, (arguments, fields) in calls.items():
+        with recorded_log() as lines:
+            run = TaskRun(_sensor("/jobs/x", **arguments))
+            result = run.call("execute_complete", event=_response(**fields))
+        results[name] = [result.get("raised"), result.get("message"), lines]
+    job: dict[str, Any] = {"connection_id": "c1", "job_type": "sync"}
+    submitting = WaitdOperator(
+        task_id="submitting", kind="airbyte.job", wait_params={}, submit=job, on_conflict="{{ 'adopt' }}",
+        cancel_job_on=["cancelled", "timeout"], wake_on="job {{ params.n }}",
+    )  # fmt: skip
+    limited = _submitted(_sensor("/jobs/x", task_id="limited", **limit))
+    parked = _sensor("/jobs/x", task_id="parked", **limit).response_timeout
+    return {
+        "results": results, "submitting": _submitted(submitting), "timeout": limited["timeout"], "parked": parked.total_seconds()
+    }  # fmt: skip
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from stream_server import stream_server
 from waitd import __version__
 from waitd.bench.airflow.environment import PROVIDER, link_provider
 from waitd.core.airflow.registration import parse_registration
-from waitd.models import Registration, parse_model
+from waitd.models import Registration, parse_model, parse_wait
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,16 @@ def run_inside(environment: Path, home: Path, *functions: str, **variables: str)
 @pytest.fixture(scope="session")
 def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All results that need no waitd, from one process: importing Airflow takes seconds."""
-    functions = ("imports", "provider", "signatures", "parse_errors", "parameters", "templates", "patience")
+    functions = (
+        "imports",
+        "provider",
+        "signatures",
+        "parse_errors",
+        "parameters",
+        "templates",
+        "patience",
+        "ends",
+    )
     variables = {
         "AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1",
         "AIRFLOW__WAITD__OWN_KINDS": "other.job, acme.*",
@@ -161,6 +170,19 @@ def test_unsupported_arguments_are_refused_at_parse_time(facts: Any) -> None:
     assert errors["wait_params"].endswith("\nwait_params: job_id missing")
     assert errors["a value"] == "ValueError: wait_params['job_id']: must be of type integer; received 'x1'"
     assert errors["own kind"] == "nothing"
+    unknown, *others = errors["submit"].splitlines()
+    assert unknown.startswith(
+        "ValueError: submit['connection']: unknown (did you mean 'connection_id'?); known are"
+    )
+    assert others == [
+        "submit['job_type']: must be one of 'sync', 'reset', 'refresh', 'clear'; received 'sink'",
+        "submit: connection_id missing",
+        "on_conflict: must be wait, adopt or fail; received 'retry'",
+        "cancel_job_on: a list of cancelled and timeout; received ['failed']",
+    ]
+    assert errors["no submit"].startswith("ValueError: cancel_job_on: needs submit")
+    assert errors["cannot submit"] == "ValueError: submit: a job of kind s3_key cannot be submitted"
+    assert "execution_timeout: must be above 0" in errors["execution_timeout"]
 
 
 def test_sensors_build_the_requests_of_airflows_sensors(facts: Any) -> None:
@@ -222,13 +244,47 @@ def test_a_waitd_that_is_away_for_minutes_fails_no_task(facts: Any) -> None:
     assert away["raised"] is None
     assert 300 < away["seconds"] < 600
     assert away["waits"] == 1, "each try registers the same wait"
-    assert len(away["log"]) == 12 + 2
+    assert len(away["log"]) == 12 + 3
     assert away["log"][0].startswith("waitd does not answer. Trying again in ")
     assert away["log"][0].endswith("(register_timeout: 600 s).")
     assert away["log"][12].startswith("waitd answers again, after ")
     assert gone["raised"] == brief["raised"] == "WaitdUnreachable"
     assert gone["seconds"] == pytest.approx(600)
     assert brief["seconds"] == pytest.approx(60)
+
+
+def test_a_resumed_task_says_how_its_wait_ended(facts: Any) -> None:
+    results = facts["ends"]["results"]
+    wait = "Wait 01a1fee1-dcb8-71ab-adca-72e0e7a91a00"
+    assert {name: log for name, (_, _, log) in results.items() if name in {"success", "failed", "older waitd", "timeout"}} == {
+        "success": [f"{wait} succeeded after 7 pokes and 0:03:20 h: no rows"],
+        "failed": [f"{wait} failed after 1 poke and 0:00:01 h: no rows"],
+        "older waitd": [f"{wait} succeeded: no rows"],
+        "timeout": [f"{wait} timed out after 7 pokes and 0:03:20 h: no rows"],
+    }  # fmt: skip
+
+
+def test_an_execution_timeout_limits_the_wait_and_lets_the_task_retry(facts: Any) -> None:
+    results = facts["ends"]["results"]
+    assert {name: raised for name, (raised, _, _) in results.items()} == {
+        "success": None,
+        "failed": "AirflowException",
+        "older waitd": None,
+        "timeout": "AirflowSensorTimeout",
+        "execution_timeout": "AirflowTaskTimeout",
+        "longer execution_timeout": "AirflowSensorTimeout",
+        "skipped": "AirflowSkipException",
+    }
+    assert "The task's execution_timeout is 0:30:00." in results["execution_timeout"][1]
+    assert facts["ends"]["timeout"] == 1800
+    assert facts["ends"]["parked"] == 1800 + 86_400
+
+
+def test_a_task_has_its_job_submitted(facts: Any) -> None:
+    wait = {name: value for name, value in facts["ends"]["submitting"].items() if name != "idempotency_key"}
+    assert parse_wait(wait).wake_on == "job 42"
+    job = {"connection_id": "c1", "job_type": "sync"}
+    assert wait["submit"] == job | {"on_conflict": "adopt", "cancel_job_on": ["cancelled", "timeout"]}
 
 
 async def test_the_client_reads_answers_within_a_bound(environment: Path, tmp_path: Path) -> None:

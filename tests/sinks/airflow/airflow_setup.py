@@ -29,7 +29,7 @@ TASK_PARAMS: Mapping[str, Any] = {
 OUTCOME = {
     "event_id": EVENT_ID, "state": "success", "payload": {"rows": 3}, "message": "HTTP 200 OK", "reason": "success", "soft_fail": False,
 }  # fmt: skip
-TASK_OUTCOME = {**OUTCOME, "ti_id": TI_ID, "try_number": 1}
+TASK_OUTCOME = {**OUTCOME, "pokes": 1, "seconds": 1.0, "ti_id": TI_ID, "try_number": 1}
 #: The parameters of a delivery by mode.
 MODE_PARAMS: Mapping[str, Mapping[str, Any]] = {
     "resume": TASK_PARAMS, "set_state": TASK_PARAMS, "clear": TASK_PARAMS, "dag_run": {"dag_id": "etl"}, "asset_event": {"asset_id": 1},

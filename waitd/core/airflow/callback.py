@@ -66,14 +66,17 @@ class EventOutcome:
     message: str
     reason: str
     soft_fail: bool
+    pokes: int
+    seconds: float
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "EventOutcome":
         """Reads a wait's CloudEvent (decoded JSON)."""
         data = event["data"]
         return cls(
-            event["id"], data["state"], data["payload"], data["message"], data["reason"], data["soft_fail"]
-        )
+            event["id"], data["state"], data["payload"], data["message"], data["reason"], data["soft_fail"],
+            data["pokes"], _seconds_between(data["created_at"], data["finished_at"]),
+        )  # fmt: skip
 
     @property
     def new_state(self) -> str:
@@ -95,7 +98,8 @@ class EventOutcome:
 
     def for_try(self, task: TaskTry) -> dict[str, Any]:
         """The outcome and the try that it is for: the fields of `waitd.models.TaskOutcome`."""
-        return {**self.to_json(), "ti_id": task.ti_id, "try_number": task.try_number}
+        measured = {"pokes": self.pokes, "seconds": self.seconds}
+        return {**self.to_json(), **measured, "ti_id": task.ti_id, "try_number": task.try_number}
 
     def for_state_store(self, task: TaskTry, now: float) -> dict[str, Any]:
         """The outcome for a task's state store; a payload that does not fit is omitted.
@@ -153,6 +157,10 @@ def response_was_too_late(instance: Mapping[str, Any], task: TaskTry, responded_
         return True
     ended, responded = _parse_time(instance.get("end_date")), _parse_time(responded_at)
     return instance.get("state") in _ENDED and None not in {ended, responded} and ended < responded  # type: ignore[operator] # neither is None here
+
+
+def _seconds_between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def _parse_time(text: object) -> datetime | None:
