@@ -80,6 +80,21 @@ async def test_a_namespace_that_is_alone_or_is_alone_again_has_any_number_of_sea
             await seats.take(request_of(), "other")
 
 
+async def test_a_namespace_that_took_more_seats_while_it_was_alone_gives_them_back() -> None:
+    seats, crowd = NamespaceSeats(), [request_of() for _ in range(3 * SEATS)]
+    for request in crowd:
+        await seats.take(request, "storm")
+    await seats.take(request_of(), "quiet")
+    late = asyncio.create_task(seats.take(request_of(), "storm"))
+    for request in crowd[: 2 * SEATS]:
+        leave_seat(request)
+        await settle()
+        assert not late.done()
+    async with asyncio.timeout(30):
+        leave_seat(crowd[-1])
+        await late
+
+
 @pytest.mark.parametrize("path", ["/v1/waits/{id}?wait=60", "/v1/events"])
 async def test_readers_that_stay_take_no_seat(api: Api, path: str) -> None:
     created = await api.client.post("/v1/waits", json=wait(), headers=bearer("storm"))

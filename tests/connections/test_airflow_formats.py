@@ -52,6 +52,7 @@ C = Connection
         ),
         ('{"conn_type": "google-cloud-platform", "extra": "{\\"a\\": [1]}"}', C("c", "google_cloud_platform", extra={"a": [1]})),
         ('{"conn_type": "http", "port": "8080", "host": "h"}', C("c", "http", "h", 8080)),
+        ('{"conn_type": "http", "port": "0000080", "host": "h"}', C("c", "http", "h", 80)),
         ('{"conn_type": "http", "port": "", "host": "h", "extra": null}', C("c", "http", "h")),
         ('{"conn_type": "http", "port": 0, "host": "h", "extra": ""}', C("c", "http", "h")),
         ('{\n  "conn_type": "http",\n  "host": "h",\n "description": "for jobs"\n}', C("c", "http", "h")),

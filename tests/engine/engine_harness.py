@@ -59,7 +59,7 @@ class PokerHarness:
     def follow_clock(self, moved: float) -> None:
         """What the engine does when the store has moved its schedules."""
         self.clock.follow(moved)
-        self.poker.reanchor(moved)
+        self.poker.on_clock_step(moved)
 
     def jump(self, seconds: float) -> None:
         """Makes the wall clock jump, and moves the schedules as maintenance does."""

@@ -35,7 +35,7 @@ class MaintenanceHarness(PokerHarness):
 
     def follow_everywhere(self, moved: float) -> None:
         self.follow_clock(moved)
-        self.maintenance.reanchor(moved)
+        self.maintenance.on_clock_step(moved)
 
     async def count_sweep(self) -> None:
         self.sweeps += 1

@@ -41,7 +41,12 @@ class WaitdRefused(AirflowException):
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
         self.problem = problem
-        fields = [f"{item.get('pointer') or '/'}: {item.get('detail')}" for item in problem.get("errors", ())]
+        errors = problem.get("errors")
+        fields = [
+            f"{item.get('pointer') or '/'}: {item.get('detail')}"
+            for item in (errors if isinstance(errors, list) else ())
+            if isinstance(item, dict)  # another server's problem may have anything there
+        ]
         reason = problem.get("detail") or problem.get("title") or "no reason given"
         super().__init__("; ".join([f"waitd refused the request ({status}): {reason}", *fields]))
 
@@ -54,7 +59,7 @@ class WaitdClient:
     Args:
         url: URL of the daemon.
         api_key: API key to authenticate with.
-        ca_file: CA certificates to verify the daemon's certificate with. Default: the system's.
+        ca_file: CA certificates to verify the daemon's certificate with. Default: those of certifi.
         timeout: timeout of each step of a request, and of its answer's whole body, in seconds.
         sleep: waits between attempts.
     """
@@ -128,7 +133,7 @@ class WaitdClient:
                 break
             self._sleep(max(retry_after, delay * random.uniform(1.0, 1.5)))  # noqa: S311 - spreads calls, protects nothing
         raise WaitdUnreachable(
-            f"waitd at {self.url} does not answer: {reason}. Check that the daemon runs, and the connection to it."
+            f"waitd at {self.url} did not serve the call: {reason}. Check that the daemon runs, and the connection to it."
         )
 
     def _read(self, response: httpx.Response) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: The garbage collector ignores the waits held so far each time their number grows by half and
+#: `gc.freeze` runs again when more than 1.5 times as many waits are held as at the last time, plus
 #: this.
 FREEZE_STEP = 10_000
 #: How often the database's files are looked at, in seconds; three calls of stat(2).
@@ -51,7 +51,7 @@ WATCH_SECONDS = 1.0
 class Engine(StoreListener):
     """Builds the parts that hold, poke and deliver, and runs their loops.
 
-    The store calls the parts themselves about changes, in the order of `Store.listeners`.
+    The store tells each part in `Store.listeners` what has changed, in that order.
     """
 
     def __init__(
@@ -200,10 +200,10 @@ class Engine(StoreListener):
     def on_clock_stepped(self, moved: float) -> None:
         """Makes the clock step, and every schedule with it."""
         self.clock.follow(moved)
-        self.poker.reanchor(moved)
-        self.maintenance.reanchor(moved)
-        self._cost_horizon.reanchor(moved, self.clock.monotonic())
-        self.signals.reanchor(moved)
+        self.poker.on_clock_step(moved)
+        self.maintenance.on_clock_step(moved)
+        self._cost_horizon.on_clock_step(moved, self.clock.monotonic())
+        self.signals.on_clock_step(moved)
         self.deliverer.check_soon()
 
     def _measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:

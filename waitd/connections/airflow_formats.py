@@ -175,8 +175,8 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
 def _json_port(value: Any) -> int | None:
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value[:6])
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 100:
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
         raise ValueError("its port is not a number in 0..65535")
     return value or None

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from waitd.core.errors import DiskNearlyFull
 
 #: A small disk has a smaller reserve, and is called low later: a tenth and a fifth of it.
-MOST_RESERVED, MOST_LOW = 10, 5
+RESERVE_DIVISOR, LOW_DIVISOR = 10, 5
 #: An eighth of the reserve must be free outside of the database's file, for its log. As much must
 #: be free beside the reserve before requests are accepted again.
-STEPS = 8
+STEP_DIVISOR = 8
 #: What a request takes beside its own size, and how often it is written: to the log and the file.
 OVERHEAD, WRITES = 1024, 2
 
@@ -55,14 +55,14 @@ class DiskRoom:
         """Notes the space of the disk."""
         if not space.size:
             return
-        reserve = min(self._reserve, space.size // MOST_RESERVED)
-        step = reserve // STEPS
+        reserve = min(self._reserve, space.size // RESERVE_DIVISOR)
+        step = reserve // STEP_DIVISOR
         self._available = space.free + space.reusable
         left = min(self._available - reserve, space.free - step if space.free < step else inf)
         self.full = reserve > 0 and left < (step if self.full else 0)
         self._taken, self._taken_before = 0, self._taken
         self._left = left - self._taken_before
-        self.low = self.full or self._available < min(self._warning, space.size // MOST_LOW)
+        self.low = self.full or self._available < min(self._warning, space.size // LOW_DIVISOR)
 
     @property
     def warning(self) -> str:

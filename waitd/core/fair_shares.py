@@ -17,7 +17,7 @@ Weight = Callable[[str], float]
 Item = TypeVar("Item")
 
 
-def no_weight(flow: str) -> float:  # noqa: ARG001 - a `Weight`
+def equal_weight(flow: str) -> float:  # noqa: ARG001 - a `Weight`
     """Weighs all flows alike."""
     return 1.0
 
@@ -31,7 +31,7 @@ class FairShares:
 
     __slots__ = ("_next_start", "_now", "_weight")
 
-    def __init__(self, weight: Weight = no_weight) -> None:
+    def __init__(self, weight: Weight = equal_weight) -> None:
         self._weight = weight
         self._now = 0.0
         self._next_start: dict[str, float] = {}

@@ -193,7 +193,7 @@ class Deliverer(StoreListener):
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
         """Reads what is due of namespaces that have nothing waiting; gives way if its turn is over.
 
-        Where others wait, a namespace must not run out: it would lose its turns.
+        Where others wait, a namespace should always have something read: without, it loses its turns.
 
         Returns False when nothing is left to deliver and nothing is in flight.
         """

@@ -111,9 +111,9 @@ class Maintenance:
         """What ended before this time is deleted, Unix seconds."""
         return self._horizon.before(self._clock.now(), self._clock.monotonic())
 
-    def reanchor(self, moved: float) -> None:
+    def on_clock_step(self, moved: float) -> None:
         """Keeps what is kept for the retention, although the wall clock stepped by `moved`."""
-        self._horizon.reanchor(moved, self._clock.monotonic())
+        self._horizon.on_clock_step(moved, self._clock.monotonic())
 
     async def _flush(self) -> None:
         buffer, clock = self._poker.progress_buffer, self._clock

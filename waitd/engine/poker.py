@@ -332,7 +332,7 @@ class Poker(StoreListener):
             self._schedule(held, self._clock.monotonic())
         return True
 
-    def reanchor(self, moved: float) -> None:
+    def on_clock_step(self, moved: float) -> None:
         """Moves the deadlines with a wall clock that stepped by `moved` seconds.
 
         The next pokes stay: the calendar uses the monotonic clock.

@@ -74,9 +74,9 @@ class SignalDispatcher(StoreListener):
         self._instruments.wakeups.labels(source).inc(len(wait_ids))
         return len(wait_ids)
 
-    def reanchor(self, moved: float) -> None:
+    def on_clock_step(self, moved: float) -> None:
         """Keeps signals for the retention, although the wall clock stepped by `moved` seconds."""
-        self._horizon.reanchor(moved, self._clock.monotonic())
+        self._horizon.on_clock_step(moved, self._clock.monotonic())
 
     async def prune(self) -> None:
         """Deletes signals that are older than the retention. Raises StoreUnavailable."""

@@ -165,18 +165,18 @@ class Settings(BaseSettings):
     retention_bytes: int = Field(
         0,
         ge=0,
-        description="The most bytes of finished waits that stay readable: beyond it the longest finished go first; 0: any.",
+        description="How many bytes of finished waits stay readable; beyond that the longest finished are deleted. 0: any.",
     )
     audit_entries: int = Field(1_000_000, ge=1000, description="The most audit entries that are kept.")
     disk_reserve: int = Field(
         268_435_456,
         ge=0,
-        description="Submits get a 507 when less of the database's disk is left in bytes; a tenth of it at most; 0: never.",
+        description="Submits get a 507 when fewer bytes than this, or than a tenth of the disk if that is less, are free. 0: never.",
     )
     disk_warning: int = Field(
         536_870_912,
         ge=0,
-        description="`/readyz` says `degraded` when less of that disk is left in bytes; a fifth of it at most.",
+        description="`/readyz` says `degraded` when fewer bytes than this, or than a fifth of the disk if that is less, are free.",
     )
     signal_retention: float = Field(
         DAY, ge=60, description="How long a signal is kept for waits that are submitted later, in seconds."

@@ -123,9 +123,10 @@ LogFormat = Literal["auto", "json", "console"]
 Issuer = Annotated[str | None, AfterValidator(_check_issuer)]
 #: Declared after `oidc_issuer`, with which it is compared.
 Audience = Annotated[Names, NoDecode, BeforeValidator(_split_names), AfterValidator(_check_audience)]
+_NO_SETTINGS = NamespaceSettings()
 NamespaceTable = dict[Annotated[str, AfterValidator(_check_namespace_name)], NamespaceSettings]
 
 
 def entry_of(table: NamespaceTable, namespace: str) -> NamespaceSettings:
     """The entry of a namespace, else that of `*`, else an empty one."""
-    return table.get(namespace) or table.get(OTHER_NAMESPACES) or NamespaceSettings()
+    return table.get(namespace) or table.get(OTHER_NAMESPACES) or _NO_SETTINGS

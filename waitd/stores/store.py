@@ -169,7 +169,7 @@ class Store(WaitEnds, Writer):
         row_ids, next_at = chosen
         deleted = await self._execute(DeleteEnded(row_ids)) if row_ids else 0
         if deleted and deleted == len(row_ids):
-            return PrunedBytes(deleted, since)
+            return PrunedBytes(deleted, next_at)
         if next_at is not None and next_at <= since:  # many ended together, and cannot be deleted yet
             next_at = math.nextafter(since, math.inf)
         return PrunedBytes(deleted, next_at)

@@ -112,6 +112,9 @@ RATE_LIMITS = {
     "Salesforce's code": b'[{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]',
     "AWS's code": b'{"__type": "com.amazon#ThrottlingException"}',
     "a page": b"<h1>403: Too Many Requests</h1>",
+    "a sentence": b"The rate limit has been exceeded for this key.",
+    "a gateway": b'{"message": "API rate limit reached"}',
+    "a library's": b'{"detail": "Request was throttled. Expected available in 30 seconds."}',
 }
 
 
@@ -122,7 +125,19 @@ def test_a_403_may_say_in_its_body_that_it_is_a_rate_limit(name: str) -> None:
     assert not says_rate_limit(404, RATE_LIMITS[name])
 
 
-@pytest.mark.parametrize("body", [None, b"", b'{"message": "Forbidden"}', b"your plan has no limit on users"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        b"",
+        b'{"message": "Forbidden"}',
+        b"your plan has no limit on users",
+        b"Storage limit exceeded",
+        b"<script>window.onscroll = _.throttle(f)</script>",
+        b'{"message": "Bad credentials", "documentation_url": "https://vendor.example/docs/rate-limits"}',
+        b'{"error": "token expired", "message": "or the rate limit is exceeded", "x": "quotaExceeded"}',
+    ],
+)
 def test_other_403s_are_refusals(body: bytes | None) -> None:
     assert not says_rate_limit(403, body)
 

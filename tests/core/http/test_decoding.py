@@ -1,6 +1,7 @@
 """Decoding of bodies: what is accepted, and what hostile ones cost."""
 
 import gzip
+import random
 import zlib
 
 import pytest
@@ -78,6 +79,12 @@ def test_other_and_too_many_encodings_are_refused(encodings: tuple[str, ...]) ->
 )
 def test_a_body_without_an_encoding_needs_no_decoder(encodings: tuple[str, ...]) -> None:
     assert decoder_for(encodings) is None
+
+
+def test_what_lies_between_two_codings_counts_against_the_whole_body() -> None:
+    body = random.Random(1).randbytes(900_000)
+    encoded = gzip.compress(gzip.compress(body))
+    assert decoded(encoded, "gzip, gzip") == body
 
 
 def test_a_bomb_is_inflated_up_to_the_limit_only() -> None:

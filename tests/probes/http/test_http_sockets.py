@@ -15,7 +15,7 @@ from stream_server import ClosingServer, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
-from waitd.core.waits.verdict import Pending, Success, Unreachable
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.http.probe import HttpPoke
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response
@@ -177,11 +177,17 @@ async def test_a_connection_with_a_short_unneeded_body_is_kept() -> None:
         assert (len(server.requests), server.connections) == (3, 1)
 
 
-async def test_an_unneeded_body_that_never_arrives_does_not_change_the_verdict() -> None:
-    script: Script = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\n", HANG]
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("404 Not Found", (Pending, "http_404")), ("403 Forbidden", (Failure, "http_403"))],
+)
+async def test_an_unneeded_body_that_never_arrives_does_not_change_the_verdict(
+    status: str, expected: tuple[type, str]
+) -> None:
+    script: Script = [f"HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n".encode(), HANG]
     async with raw_server(script) as server, probe() as http:
         [verdict] = await poke(http, {"endpoint": server.url})
-    assert verdict == Pending("http_404", "HTTP 404 Not Found")
+    assert (type(verdict), verdict.reason) == expected
 
 
 @pytest.mark.parametrize(

@@ -126,22 +126,21 @@ class BatchHandlers:
         """
         waits = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
         throttle = self._dependencies.throttle
-        refusal_for_all = self._take_room(waits)
-        granted, reached = (
-            throttle.take_waits(by.principal, len(waits)) if refusal_for_all is None else (0, None)
-        )
+        granted, reached = throttle.take_waits(by.principal, len(waits))
         with self._admission.seats(granted) as seats:
-            refused: Exception = refusal_for_all or refusal("over-capacity", "try this line again later")
+            refused: Exception = refusal("over-capacity", "try this line again later")
             if seats == granted and reached is not None:
                 refused = reached
                 throttle.count(by.principal, reached.limit, len(waits) - granted)
+            stored = waits[:seats]
+            if stored and (disk_full := self._take_room(stored)):
+                stored, refused = [], disk_full
             answer = _answer_error(refused)
-            for index, wait in waits[seats:]:
+            for index, wait in waits[len(stored) :]:
                 entries[index] = RefusedLine(answer, wait.replay, invalid=False)
-            if seats < len(entries):  # some are refused
+            if len(stored) < len(entries):  # some are refused
                 # Before anything is stored: a failure here fails the whole batch.
                 await self._answer_replays(entries)
-            stored = waits[:seats]
             results = (
                 await self._dependencies.store.insert([wait.new for _, wait in stored], by) if stored else ()
             )

@@ -32,7 +32,7 @@ class HealthHandlers:
         return json_response({"status": "alive", "loop_lag_seconds": self._dependencies.health.loop_lag})
 
     async def readyz(self, _: web.Request) -> web.StreamResponse:
-        """200 if the store is written; 503 with every reason why not.
+        """200 if the store can be written; 503 with every reason why not.
 
         `degraded` says that the disk is low: the rest of the API works while submits are refused.
         """

@@ -87,13 +87,13 @@ class WaitHandlers:
 
     async def _insert(self, new: NewWait, by: Caller) -> Inserted:
         """Stores the wait by `Writer.insert`, if there is room for it."""
-        self._dependencies.disk.take(len(new.spec_json))
         _, reached = self._dependencies.throttle.take_waits(by.principal, 1)
         if reached is not None:
             raise reached
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
+            self._dependencies.disk.take(len(new.spec_json))
             [result] = await self._dependencies.store.insert([new], by)
         if isinstance(result, Conflict):
             raise refusal("idempotency-key-reused", str(result))

@@ -38,8 +38,11 @@ class _Seats:
             raise
 
     def leave(self) -> None:
-        """Gives a seat to the next request that still waits."""
-        while self.waiting:
+        """Gives the seat to the next request that still waits, unless too many are taken.
+
+        They are after a time in which the namespace was alone.
+        """
+        while self.waiting and self.taken <= SEATS:
             turn = self.waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

@@ -21,17 +21,22 @@ RETRYABLE_STATUSES = frozenset({408, 425, 429})
 EXPIRED_STATUSES = frozenset({419, 440, 498})
 #: The codes of AWS's JSON services for a key that another one may replace.
 _REFUSED_KEY = re.compile(
-    rb'"[^"]*(?:ExpiredToken|RequestExpired|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]*"'
+    rb'(?:ExpiredToken|RequestExpired|TokenRefreshRequired|InvalidClientTokenId|UnrecognizedClient|InvalidSignature)[A-Za-z]{0,32}"'
 )
 #: How vendors say in the body of a 403 that it is a rate limit: Google's reasons, the messages of
-#: GitHub and Salesforce, AWS's codes.
+#: GitHub and Salesforce, AWS's codes. The word alone may be part of a link to the documentation.
 _RATE_LIMIT = re.compile(
-    rb"rate[ _-]?limit|quota[ _]?exceeded|Limit[ _]?Exceeded|too ?many ?requests|throttl|slow ?down",
+    rb"rate[ _-]?limit(?:s? (?:has been |was |is )?|[ _-])?(?:ed|exceeded|reached)\b"
+    rb"|exceeded (?:a|an|the|your)[a-z ]{0,20} rate[ _-]?limit"
+    rb"|(?:request|daily|user|call|concurrent)[ _]?limit[ _]?exceeded"
+    rb"|quota[ _]?exceeded|too ?many ?requests|\bthrottl(?:ed|ing)(?:exception)?\b|slow ?down",
     re.IGNORECASE,
 )
+#: How a body says that the credentials have expired: then it means no rate limit.
+_EXPIRED = re.compile(rb"expired|invalid[ _-]token", re.IGNORECASE)
 #: AWS's codes of one, also for a 400.
 _THROTTLING = re.compile(
-    rb'"[^"]*(?:Throttl|TooManyRequests|RequestLimitExceeded|ThroughputExceeded|SlowDown)[A-Za-z]*"'
+    rb'(?:Throttl|TooManyRequests|RequestLimitExceeded|ThroughputExceeded|SlowDown)[A-Za-z]{0,32}"'
 )
 _V = TypeVar("_V")
 #: The reason of an outcome whose payload was over its size limit or was not JSON.
@@ -108,8 +113,10 @@ def refuses_credentials(status: int, content: bytes | None) -> bool:
 
 def says_rate_limit(status: int, content: bytes | None) -> bool:
     """Whether the body of a 403 or 400 says that the request is one too many."""
-    patterns = {403: _RATE_LIMIT, 400: _THROTTLING}
-    return status in patterns and patterns[status].search(content or b"") is not None
+    pattern = {403: _RATE_LIMIT, 400: _THROTTLING}.get(status)
+    if pattern is None or not content or pattern.search(content) is None:
+        return False
+    return _EXPIRED.search(content) is None
 
 
 def rate_limited(status: int) -> Unreachable:

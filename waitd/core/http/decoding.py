@@ -82,13 +82,13 @@ class ChainedDecoder:
         """`outer` is the decoder of the codings that were applied last."""
         self._outer = outer
         self._inner = Decoder()
-        self._between = 0
+        self._between = self._decoded = 0
 
     def feed(self, data: bytes, limit: int) -> bytes:
         """See `Decoder.feed`. What is between two codings may be `MAX_EXPANSION` larger, too."""
         encoded = self._outer.feed(data, limit + MAX_EXPANSION)
         self._between += len(encoded)
-        if self._between > limit + MAX_EXPANSION:
+        if self._between > self._decoded + limit + MAX_EXPANSION:
             return bytes(limit + 1)
         parts, size = [], 0
         for start in range(0, len(encoded), SLICE):
@@ -96,6 +96,7 @@ class ChainedDecoder:
             size += len(parts[-1])
             if size > limit:
                 break
+        self._decoded += size
         return b"".join(parts)
 
     def finish(self) -> None:

@@ -38,9 +38,11 @@ DEFAULT_RATE_LIMIT_PAUSE = 60.0
 _UNIX_RESET = 1e9
 #: Larger ones are Unix milliseconds.
 _UNIX_MILLISECONDS = 1e11
+#: A longer value of a header that says when to ask again is malformed, in characters.
+_LONGEST_VALUE = 500
 #: The seconds of `Retry-After`, perhaps with a unit or followed by other values.
 _SECONDS = re.compile(
-    r"\s*\+?([0-9]{1,400}(?:\.[0-9]{0,9})?)\s*(?:s|sec|seconds)?\s*(?:$|[,;])", re.IGNORECASE
+    r"\s*\+?([0-9]{1,400}(?:\.[0-9]{0,9})?)(?:\s*(?:s|sec|seconds))?\s*(?:$|[,;])", re.IGNORECASE
 )
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,9})?")
 _NOTHING = re.compile(r"0(\.0*)?|-[0-9.]+")
@@ -97,7 +99,7 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     Returns:
         Seconds, at most `LONGEST_RETRY_AFTER`; None if the header is missing or malformed.
     """
-    if value is None:
+    if value is None or len(value) > _LONGEST_VALUE:
         return None
     number = _SECONDS.match(value)
     if number:

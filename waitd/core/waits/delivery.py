@@ -24,7 +24,7 @@ MAX_SINK_RETRY_AFTER = 36000.0
 
 
 class OutboxKey(NamedTuple):
-    """Under which the outbox keeps the deliveries of one namespace to one destination, as text.
+    """The name under which the outbox keeps the deliveries of one namespace to one destination.
 
     Deliveries that an older waitd stored have no namespace in it.
     """

@@ -16,24 +16,25 @@ class RetentionHorizon:
 
     def __init__(self, retention: float) -> None:
         self._retention = retention
-        #: How far the clock stepped forward, and from when on the records from before the step are
-        #: old, monotonic.
-        self._stepped, self._forgotten_at = 0.0, -inf
+        #: How far the clock stepped forward.
+        self._stepped = 0.0
+        #: When no record from before the step is left, monotonic.
+        self._step_expires_at = -inf
 
     def before(self, now: float, monotonic: float) -> float:
         """Unix seconds; `now` and `monotonic` are the same moment on both clocks."""
-        if monotonic >= self._forgotten_at:
+        if monotonic >= self._step_expires_at:
             self._stepped = 0.0
         return now - self._stepped - self._retention
 
-    def reanchor(self, moved: float, monotonic: float) -> None:
+    def on_clock_step(self, moved: float, monotonic: float) -> None:
         """The wall clock stepped by `moved` seconds at `monotonic`."""
         self._stepped = max(0.0, self._stepped + moved)
-        self._forgotten_at = monotonic + self._retention if self._stepped else -inf
+        self._step_expires_at = monotonic + self._retention if self._stepped else -inf
 
 
 def excess_bytes(kept: Mapping[str, int], most: int) -> dict[str, int]:
-    """How many bytes each namespace has to lose, so that all together keep `most`.
+    """How many bytes each namespace has to lose, so that together they keep at most `most`.
 
     `kept` has the bytes of each namespace. The shares are max-min fair: who has most loses first,
     so no namespace loses anything because of others while it keeps less than an equal share.

@@ -23,6 +23,8 @@ TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time 
 #: Statuses whose body is read in any case, and how many bytes of it: it may be a rate limit.
 _MAY_BE_RATE_LIMIT = frozenset({400, 403})
 _RATE_LIMIT_BODY = 64 * 1024
+#: For so long, in seconds: some servers never send the body of such an answer.
+_RATE_LIMIT_SECONDS = 2.0
 #: What one wait's conditions make of an answer.
 Evaluation = Verdict | CredentialsRefused
 
@@ -103,8 +105,9 @@ class AnswerEvaluator:
         if not limit and status not in _MAY_BE_RATE_LIMIT:
             return head, False
         try:
-            content = await self._client.read(raw, limit or _RATE_LIMIT_BODY)
-        except (aiohttp.ClientError, OSError):
+            async with asyncio.timeout(None if limit else _RATE_LIMIT_SECONDS):
+                content = await self._client.read(raw, limit or _RATE_LIMIT_BODY)
+        except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
             if limit:
                 raise
             content = None

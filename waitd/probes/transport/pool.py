@@ -160,7 +160,7 @@ class ConnectionPool:
         self.all_idle = all_idle or IdleConnections()
         self.all_idle.add_owner(self)
 
-    def send(  # noqa: PLR0917 - keywords are dear, and every poke calls it
+    def send(  # noqa: PLR0917 - keywords cost time, and every poke calls it
         self,
         method: str,
         url: str,

@@ -166,7 +166,7 @@ class Http1Response(HeadersMixin):
             self._connection.close()
 
 
-# A hostile head may have 64 KiB of names, so this many are kept only.
+# A hostile head may have 64 KiB of names, so few are kept.
 @lru_cache(maxsize=128)
 def _mark_positions(names: tuple[bytes, ...]) -> tuple[bool, int | None, bool]:
     """What `_find_marks` looks for in a head with these names; for the ETag, its position.

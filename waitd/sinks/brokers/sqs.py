@@ -109,9 +109,15 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
 
     async def deliver(self, target: BrokerTarget[SqsParams], item: OutboxItem) -> Receipt:
         """One attempt, and another one if the keys are refused and there are newer ones."""
+        try:
+            sent = await self._connection(target.conn_id)
+        except WaitdError:
+            sent = None  # the attempt meets the same error, and says so
         receipt = await super().deliver(target, item)
-        if receipt == _BAD_CREDENTIALS and await self._renew_keys(target.conn_id):
-            return await super().deliver(target, item)
+        if receipt == _BAD_CREDENTIALS:
+            renewed = await self._renewed(target.conn_id)
+            if renewed is not None and renewed != sent:
+                return await super().deliver(target, item)
         return receipt
 
     async def _connection(self, conn_id: str) -> Connection:
@@ -130,14 +136,12 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         extra = {**connection.extra, "aws_session_token": keys.session_token}
         return replace(connection, login=keys.access_key_id, password=keys.secret_access_key, extra=extra)
 
-    async def _renew_keys(self, conn_id: str) -> bool:
-        """Whether looking the connection and its keys up again changes them."""
+    async def _renewed(self, conn_id: str) -> Connection | None:
+        """The connection and its keys, looked up again; None if that fails."""
         try:
-            before = await self._connection(conn_id)
-            renewed = await self._with_keys(await self._connections.refresh(conn_id), refresh=True)
+            return await self._with_keys(await self._connections.refresh(conn_id), refresh=True)
         except WaitdError:
-            return False
-        return renewed != before
+            return None
 
     def _check(self, params: SqsParams) -> None:
         """Also checks the queue against the cached connection; each attempt checks it again."""

@@ -15,8 +15,7 @@ from waitd.stores.unreadable import DECODE_ERRORS
 
 log = structlog.get_logger(__name__)
 
-#: A read ends after the event with which it has so many bytes: every reader of the log has one in
-#: memory, and there may be hundreds.
+#: A read stops at this size, in bytes, because each of hundreds of readers holds one.
 PART_BYTES = 128 * 1024
 
 _namespace = bindparam("namespace", type_=Text)

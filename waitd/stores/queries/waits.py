@@ -40,7 +40,8 @@ LOAD_SLICE = 500
 #: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of
 #: times.
 MAX_DELIVERIES = 64
-#: Beside the newest eight, one to each sink, as many as have so many bytes of parameters of sinks.
+#: The newest eight always, one to each sink; older ones while the parameters of their sinks fit
+#: into so many bytes.
 MAX_SINKS, MAX_SINK_BYTES = 8, 65_536
 #: Under this name the waits are set aside whose deliveries are on a damaged page.
 DELIVERIES_OF = "deliveries of waits"
