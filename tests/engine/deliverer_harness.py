@@ -10,7 +10,7 @@ from fakes import RecordingSink
 from virtual_time import VirtualClock
 
 from waitd.core.errors import StoreUnavailable
-from waitd.core.fair_shares import Weight, no_weight
+from waitd.core.fair_shares import Weight, equal_weight
 from waitd.core.waits.delivery import (
     RETRY_DELAYS,
     AfterAttempt,
@@ -93,7 +93,7 @@ class DelivererHarness:
         answer: Answer | None = None,
         *,
         retry_delays: Sequence[float] = RETRY_DELAYS,
-        weight: Weight = no_weight,
+        weight: Weight = equal_weight,
     ) -> None:
         self.clock = VirtualClock()
         self.outbox = MemoryOutbox()
@@ -124,7 +124,7 @@ async def running_deliverer(
     answer: Answer | None = None,
     *,
     retry_delays: Sequence[float] = RETRY_DELAYS,
-    weight: Weight = no_weight,
+    weight: Weight = equal_weight,
 ) -> AsyncIterator[DelivererHarness]:
     harness = DelivererHarness(answer, retry_delays=retry_delays, weight=weight)
     async with running(harness.deliverer.run):

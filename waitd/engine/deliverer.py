@@ -16,7 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
-from waitd.core.fair_shares import FairBacklog, FairShares, Weight, no_weight
+from waitd.core.fair_shares import FairBacklog, FairShares, Weight, equal_weight
 from waitd.core.local_trouble import local_trouble
 from waitd.core.recovery import Pace, Paces
 from waitd.core.waits.delivery import (
@@ -67,7 +67,7 @@ class Deliverer(StoreListener):
         retry_delays: Sequence[float],
         attempt_timeout: float,
         per_destination: int,
-        weight: Weight = no_weight,
+        weight: Weight = equal_weight,
         jitter: Callable[[], float] = random.random,
         troubles: TroubleLog | None = None,
     ) -> None:
@@ -193,7 +193,7 @@ class Deliverer(StoreListener):
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
         """Reads what is due of namespaces that have nothing waiting; gives way if its turn is over.
 
-        Where others wait, a namespace should always have something read: without, it loses its turns.
+        Where others wait, a namespace with nothing read would lose its turns.
 
         Returns False when nothing is left to deliver and nothing is in flight.
         """

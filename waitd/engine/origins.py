@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import frexp, inf
 
-from waitd.core.fair_shares import FairShares, Weight, no_weight
+from waitd.core.fair_shares import FairShares, Weight, equal_weight
 from waitd.core.recovery import Pace
 from waitd.engine.held_wait import HeldWait
 
@@ -42,7 +42,7 @@ class FairQueue:
 
     __slots__ = ("_queues", "_shares", "_weight", "groups")
 
-    def __init__(self, weight: Weight = no_weight) -> None:
+    def __init__(self, weight: Weight = equal_weight) -> None:
         """`weight`: that of a namespace."""
         #: The queued waits by coalescing key; a list only where there are several. Read-only for
         #: others.
@@ -136,7 +136,7 @@ class Origins:
         limited: how many origins are held down.
     """
 
-    def __init__(self, *, poke_concurrency: int, per_origin: int, weight: Weight = no_weight) -> None:
+    def __init__(self, *, poke_concurrency: int, per_origin: int, weight: Weight = equal_weight) -> None:
         """`weight`: that of a namespace among those that share an origin."""
         self._per_origin = per_origin
         self._weight = weight

@@ -15,7 +15,7 @@ from math import inf
 
 import anyio
 
-from waitd.core.fair_shares import Weight, no_weight
+from waitd.core.fair_shares import Weight, equal_weight
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, next_poke_after_restart
 from waitd.core.waits.wait import Progress
 from waitd.engine.calendar import Calendar
@@ -62,7 +62,7 @@ class Poker(StoreListener):
         capacity: int,
         poke_concurrency: int,
         per_host_concurrency: int,
-        weight: Weight = no_weight,
+        weight: Weight = equal_weight,
         jitter: Callable[[], float] = random.random,
         submitter: Submitter | None = None,
         troubles: TroubleLog | None = None,
