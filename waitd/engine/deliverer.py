@@ -2,8 +2,8 @@
 
 Each destination has its own queue with a bounded number of deliveries in flight, so that a slow
 destination delays no other. Namespaces that deliver to the same destination share it by their
-weights. A delivery stays in flight until its result is on disk: one
-process never sends a delivery twice at a time.
+weights. A delivery stays in flight until its result is on disk: one process never sends a delivery
+twice at a time.
 """
 
 import asyncio

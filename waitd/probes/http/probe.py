@@ -1,8 +1,9 @@
 """The kind `http`: one request on behalf of waits with equal keys, and their verdicts.
 
 Nearly every poke needs no task: `HttpPoke.start` finds an idle connection, and `_on_response` can
-evaluate the small answer at once. Every other poke is completed in a task: it needs a new
-connection, fresh credentials, a redirect, a large body or a slow condition.
+evaluate the small answer at once. Every other poke is completed in a task, whose verdicts go the
+same way: it needs a new connection, fresh credentials, a redirect, a large body or a slow
+condition.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from waitd.probes.http.evaluation import AnswerEvaluator, Evaluation
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.parsing import HttpParsing
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.transport.client import HttpAnswer, HttpClient, Request, facts_of
+from waitd.probes.transport.client import HttpAnswer, HttpClient, Request
+from waitd.probes.transport.facts import facts_of
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE
 from waitd.probes.transport.redirects import REDIRECTS
 from waitd.probes.transport.response import Http1Response
@@ -161,10 +163,7 @@ class HttpPoke(TasklessPoke):
     # ------------------------------------------------------------ without a task
 
     def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
-        """Sends the request on an idle connection.
-
-        If there is none, a task does the whole poke. Both pass the verdicts to `on_verdicts`.
-        """
+        """Sends the request on an idle connection; if there is none, a task does the whole poke."""
         self._on_verdicts = on_verdicts
         context, conn_id = self._context, self._targets[0].template.conn_id
         self._connection = None

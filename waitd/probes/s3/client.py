@@ -36,8 +36,9 @@ from waitd.probes.s3.xml import (
     parse_list_page,
     parse_tags,
 )
-from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
+from waitd.probes.transport.client import HttpClient, Request
 from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.facts import Response, facts_of
 from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The largest body of an error, and of a page of 1,000 keys, in bytes.

@@ -7,7 +7,7 @@ alive. It knows neither waits nor conditions.
 import asyncio
 import ssl
 from collections.abc import Awaitable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Self
 
 import aiohttp
@@ -24,13 +24,13 @@ from waitd.core.connections.masking import SecretMask
 from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
 from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
-from waitd.core.http.headers import parse_rate_limit, parse_retry_after
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import AnswerTooLarge, EgressGuard, ProxyFailed, drain_body, read_body
 from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.errors import classify_error
+from waitd.probes.transport.facts import Response, facts_of
 from waitd.probes.transport.pool import ConnectionPool
 from waitd.probes.transport.redirects import REDIRECTS, ChainCookies, resolve_location
 from waitd.probes.transport.response import Http1Response, OnResponse
@@ -86,9 +86,6 @@ class HttpAnswer(Struct, frozen=True):
     facts: AnswerFacts
     response: "Response"
     request: Request
-
-
-Response = aiohttp.ClientResponse | Http1Response
 
 
 class HttpClient:
@@ -314,24 +311,6 @@ def _open_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
     session._retry_connection = False  # noqa: SLF001 - `repeat_if_closed` repeats only what it may
     return session
-
-
-def facts_of(response: Response, now: float) -> AnswerFacts:
-    """Returns what the head says apart from headers that conditions read. `now`: Unix seconds."""
-    status = response.status
-    limits_rate = status in {403, 429}
-    if type(response) is Http1Response and not response.asks_to_wait and not limits_rate:
-        return _facts_of_status(status)
-    headers = response.headers
-    pause = parse_retry_after(headers.get("Retry-After"), now, headers.get("Date"))
-    if pause is None and limits_rate:
-        pause = parse_rate_limit(headers, now)
-    return _facts_of_status(status) if pause is None else AnswerFacts(status, pause)
-
-
-@lru_cache(maxsize=1024)
-def _facts_of_status(status: int) -> AnswerFacts:
-    return AnswerFacts(status)
 
 
 def _received(response: Response) -> int:

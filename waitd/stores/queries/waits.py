@@ -40,8 +40,7 @@ LOAD_SLICE = 500
 #: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of
 #: times.
 MAX_DELIVERIES = 64
-#: The newest eight always, one to each sink; older ones while the parameters of their sinks fit
-#: into so many bytes.
+#: The newest eight always; older ones while their sinks' parameters fit into so many bytes.
 MAX_SINKS, MAX_SINK_BYTES = 8, 65_536
 #: Under this name the waits are set aside whose deliveries are on a damaged page.
 DELIVERIES_OF = "deliveries of waits"
