@@ -1,6 +1,8 @@
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from cli_process import Run, assert_fails
@@ -53,6 +55,14 @@ def test_every_commands_help_has_an_example_and_the_exit_codes(waitd: Run, comma
 )
 def test_every_command_has_a_json_option(waitd: Run, command: tuple[str, ...]) -> None:
     assert "--json" in waitd(*command, "--help").stdout
+
+
+def test_a_port_in_use_is_a_sentence(waitd: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = waitd("serve", "--bind", address, WAITD_STATE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.endswith("listens there: name another address with --bind.\n")
 
 
 def test_the_help_names_every_command_and_the_exit_codes(waitd: Run) -> None:

@@ -57,6 +57,7 @@ def test_a_preset_is_shown_with_an_example(waitd: Run) -> None:
     assert "google_cloud_default" in done.stdout
     assert json.loads(waitd("presets", "show", "bigquery.job", "--json").stdout)["submit"] is True
     assert_fails(waitd("presets", "show", "nonsense"), 2, "there is no preset nonsense")
+    assert_fails(waitd("presets", "show", "airbyte.jbo"), 2, "did you mean airbyte.job?")
 
 
 def test_a_file_whose_cases_pass_is_valid(waitd: Run, acme: Path) -> None:

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from errno import EADDRINUSE
 
 import structlog
 
@@ -145,7 +146,11 @@ def serve(settings: Settings, *, adopt_copy: bool = False) -> int:
         sys.setswitchinterval(SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main())
-    except (WaitdError, OSError) as error:
+    except OSError as error:
+        in_use = " Another process, perhaps another waitd, listens there: name another address with --bind."
+        sys.stderr.write(f"waitd: {f'{error.strerror}.{in_use}' if error.errno == EADDRINUSE else error}\n")
+        return 1
+    except WaitdError as error:
         sys.stderr.write(f"waitd: {error}\n")
         return 1
     return 0

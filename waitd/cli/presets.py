@@ -9,6 +9,7 @@ import typer
 
 from waitd.cli.console import UNLIMITED_WIDTH, ExitCode, fail, print_error, print_json, stdout_console
 from waitd.cli.options import Config, Json, examples, help_text, load_settings
+from waitd.core.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,9 +40,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a preset: its parameters and an example."""
-    preset = load_presets(config).get(kind)
+    known = load_presets(config)
+    preset = known.get(kind)
     if preset is None:
-        fail(f"there is no preset {kind}; `waitd presets` lists all of them.", ExitCode.USAGE)
+        alike = did_you_mean(kind, known)
+        fail(f"there is no preset {kind}{alike or '.'} `waitd presets` lists all of them.", ExitCode.USAGE)
     if as_json:
         print_json(summary(preset))
     else:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from waitd.core.errors import InvalidInput, Problem
+from waitd.core.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -39,7 +40,9 @@ def _problems(model: type[BaseModel], error: ValidationError) -> Sequence[Proble
 
 def _detail(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
-        names = (field.alias or name for name, field in model.model_fields.items())
-        known = ", ".join(sorted(names)) if len(item["loc"]) == 1 else ""
-        return "unknown field" + (f"; known are: {known}" if known else "")
+        if len(item["loc"]) != 1:
+            return "unknown field"
+        names = sorted(field.alias or name for name, field in model.model_fields.items())
+        known = f"; known are: {', '.join(names)}" if names else ""
+        return f"unknown field{known}{did_you_mean(item['loc'][0], names)}"
     return str(item["msg"]).removeprefix("Value error, ")

@@ -22,7 +22,7 @@ BAD = [
     ("airbyte.job", {"job_id": True}, "/job_id", "valid integer"),
     ("airbyte.job", {"job_id": -1}, "/job_id", "greater than or equal to 0"),
     ("airbyte.job", {"job_id": 2**63}, "/job_id", "less than"),
-    ("airbyte.job", {"job_id": 1, "jobid": 1}, "/jobid", "unknown field; known are: airbyte_conn_id, job_id, not_found_grace, request_timeout"),
+    ("airbyte.job", {"job_id": 1, "jobid": 1}, "/jobid", "unknown field; known are: airbyte_conn_id, job_id, not_found_grace, request_timeout; did you mean job_id?"),
     ("airbyte.job", {"job_id": 1, "airbyte_conn_id": "a b"}, "/airbyte_conn_id", "up to 250 letters"),
     ("airbyte.job", {"job_id": 1, "airbyte_conn_id": None}, "/airbyte_conn_id", "valid string"),
     ("spark.standalone", {"submission_id": "x"}, "/spark_conn_id", "Field required"),

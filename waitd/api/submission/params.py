@@ -8,6 +8,7 @@ from msgspec import MsgspecError, Raw
 from waitd.api.server.bodies import MalformedBody, decoded_field
 from waitd.api.submission.findings import Findings
 from waitd.core.errors import InvalidInput, Problem
+from waitd.core.suggestions import did_you_mean
 from waitd.models import NO_SUBMIT, WaitRequest
 from waitd.ports import Probe, Target
 
@@ -50,8 +51,8 @@ class ParamsParser:
         submit = None if _is_null(request.submit) else _decoded_object("submit", bytes(request.submit))
         probe, target = self._probes.get(request.kind), None
         if probe is None:
-            known = ", ".join(sorted(self._probes))
-            findings.problems.append(Problem("/kind", f"unknown kind; known are: {known}"))
+            known, alike = ", ".join(sorted(self._probes)), did_you_mean(request.kind, self._probes)
+            findings.problems.append(Problem("/kind", f"unknown kind; known are: {known}{alike}"))
             return params, submit, None
         await probe.prepare(params)
         if submit is not None:
