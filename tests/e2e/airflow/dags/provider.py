@@ -78,6 +78,6 @@ with DAG("provider_outcomes", schedule=None, default_args={"retry_delay": timede
     WaitdOperator(
         task_id="refused",
         kind="http",
-        wait_params={"endpoint": JOB, "http_conn_id": "jobs", "success_when": "body ="},
+        wait_params={"endpoint": JOB, "http_conn_id": "jobs", "success_when": "bodi == 1"},
         retries=1,
     )
