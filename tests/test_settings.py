@@ -15,6 +15,7 @@ DOCUMENTED = Path(__file__).parents[1] / "config" / "waitd.toml"
 #: Settings with an example: they have no default, or one that depends on the machine.
 EXAMPLES = {
     "s3_events_queue_url",
+    "resume_hold_off",
     *("api_keys_file", "oidc_issuer", "oidc_audience", "oidc_roles", "namespaces"),
     *("tls_certificate", "tls_key", "metrics_bind"),
     *(

@@ -18,6 +18,7 @@ def build_body(task: RegisteringTask) -> dict[str, object]:
         timing=TIMING,
         mode="resume",
         airflow_conn_id="airflow",
+        min_heartbeat_interval=3.0,
         labels={"team": "x"},
     )
 
@@ -29,7 +30,8 @@ def test_waitd_accepts_the_body() -> None:
     }  # fmt: skip
     [sink] = request.sinks
     assert isinstance(sink, SinkRequest)
-    assert parse_airflow_target(sink.model_extra or {}).recipient == TASK
+    target = parse_airflow_target(sink.model_extra or {})
+    assert (target.recipient, target.min_heartbeat_interval) == (TASK, 3.0)
 
 
 def test_all_tries_share_a_supersede_key_and_no_other_task_has_it() -> None:

@@ -52,7 +52,7 @@ FAMILIES: Mapping[str, tuple[Open, Mapping[str, Any]]] = {
         {"url": f"http://{HOST}/hook"},
     ),
     "airflow": (
-        lambda egress: AirflowSink(CONNECTIONS, hold_off=0.0, egress=egress),
+        lambda egress: AirflowSink(CONNECTIONS, egress=egress),
         {"conn_id": "airflow", "mode": "dag_run", "dag_id": "etl"},
     ),
     "redis": (lambda egress: RedisSink(CONNECTIONS, egress), {"conn_id": "redis", "stream": "s"}),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal, get_args
 
 from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 
 from waitd.airflow import outcomes
@@ -241,6 +242,7 @@ class WaitdOperator(HITLOperator):
             timing=timing,
             mode=self.callback_mode,
             airflow_conn_id=self.airflow_conn_id or hook.airflow_conn_id,
+            min_heartbeat_interval=conf.getfloat("workers", "min_heartbeat_interval"),
             sinks=self.sinks or (),
             labels=as_texts(self.labels or {}),
             submit=build_submit(vars(self), kind),

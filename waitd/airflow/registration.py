@@ -55,9 +55,10 @@ class RegisteringTask(TaskTry):
             "try_number": str(self.try_number),
         }
 
-    def sink(self, mode: str, airflow_conn_id: str) -> dict[str, Any]:
+    def sink(self, mode: str, airflow_conn_id: str, min_heartbeat_interval: float) -> dict[str, Any]:
         """The sink that delivers the outcome to this task."""
-        return {"kind": "airflow", "conn_id": airflow_conn_id, "mode": mode, **self._asdict()}
+        sink = {"kind": "airflow", "conn_id": airflow_conn_id, "mode": mode, **self._asdict()}
+        return sink | {"min_heartbeat_interval": min_heartbeat_interval} if mode == "resume" else sink
 
 
 def build_wait(
@@ -68,6 +69,7 @@ def build_wait(
     timing: Mapping[str, Any],
     mode: str,
     airflow_conn_id: str,
+    min_heartbeat_interval: float,
     sinks: Sequence[Mapping[str, Any]] = (),
     labels: Mapping[str, str] | None = None,
     submit: Mapping[str, Any] | None = None,
@@ -76,13 +78,13 @@ def build_wait(
     """Builds the body of `POST /v1/waits`.
 
     `timing` has `poke_interval`, `timeout` (both in seconds), `soft_fail` and the other fields that
-    do not depend on the kind.
+    do not depend on the kind. `min_heartbeat_interval` is Airflow's, of `[workers]`, in seconds.
     """
     return {
         "kind": kind,
         "params": dict(params),
         **timing,
-        "sinks": [task.sink(mode, airflow_conn_id), *map(dict, sinks)],
+        "sinks": [task.sink(mode, airflow_conn_id, min_heartbeat_interval), *map(dict, sinks)],
         "labels": {**(labels or {}), **task.labels},
         "supersede_key": task.supersede_key(airflow_conn_id),
         **({} if submit is None else {"submit": dict(submit)}),

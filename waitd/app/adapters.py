@@ -89,7 +89,7 @@ async def open_adapters(settings: Settings, instruments: Instruments) -> AsyncIt
             optional_probes(connections, egress, connections_per_database=settings.sql_connections)
         )
         airflow = await stack.enter_async_context(
-            AirflowSink(connections, hold_off=settings.airflow_hold_off, egress=egress)
+            AirflowSink(connections, hold_off=settings.resume_hold_off, egress=egress)
         )
         airflow_apis = await stack.enter_async_context(AirflowApis(connections, egress, SystemClock.now))
         sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}

@@ -147,10 +147,10 @@ class Settings(BaseSettings):
         None, description="Signs webhooks whose connection has no secret of its own."
     )
 
-    airflow_hold_off: float = Field(
-        10.0,
-        ge=5,
-        description="How many seconds an Airflow task must have been parked before it is resumed: its min_heartbeat_interval plus 5 s.",
+    resume_hold_off: float | None = Field(
+        None,
+        ge=0,
+        description="How many seconds an Airflow task must have been parked before it is resumed. Default: its min_heartbeat_interval plus 5 s.",
     )
     airflow_sweep_interval: float = Field(
         60.0,

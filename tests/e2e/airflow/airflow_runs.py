@@ -7,7 +7,7 @@ from uuid import uuid4
 import aiohttp
 from daemon import Daemon, get_wait, submit
 
-from waitd.bench.airflow.instance import Airflow
+from waitd.bench.airflow.instance import HEARTBEAT, Airflow
 
 PARKED = {"awaiting_input", "deferred"}
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
@@ -78,6 +78,7 @@ class DagRun:
 def airflow_sink(mode: str, instance: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """The sink that delivers an outcome to a task instance."""
     names = ("dag_id", "task_id", "map_index", "try_number")
+    heartbeat = {"min_heartbeat_interval": HEARTBEAT} if mode == "resume" else {}
     return {
         "kind": "airflow",
         "conn_id": "airflow",
@@ -85,6 +86,7 @@ def airflow_sink(mode: str, instance: dict[str, Any], **fields: Any) -> dict[str
         "run_id": instance["dag_run_id"],
         "ti_id": instance["id"],
         **{name: instance[name] for name in names},
+        **heartbeat,
         **fields,
     }
 

@@ -14,7 +14,7 @@ from installation import not_installable
 from provider_scene import ControlledJobServer, ProviderScene, connect_airflow
 
 from waitd.bench.airflow.environment import NotInstallable, airflow_environment
-from waitd.bench.airflow.instance import HEARTBEAT, Airflow
+from waitd.bench.airflow.instance import Airflow
 
 HERE = Path(__file__).parent
 
@@ -60,7 +60,6 @@ def daemon_settings(airflow: Airflow, jobs: ControlledJobServer) -> dict[str, An
     return {
         "AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode(),
         "AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": jobs.url}).decode(),
-        "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
         "WAITD_DELIVERY_RETRY_DELAYS": str([0.0, *[1.0] * 300]),  # Airflow takes a while to restart
     }
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 from airflow_proxy import AirflowProxy, json_response, proxied
 from airflow_runs import DagRun, WaitClient, airflow_sink
-from daemon import Jobs, daemon, serving, until
+from daemon import Daemon, Jobs, daemon, serving, until
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from provider_scene import connect_airflow
@@ -31,7 +32,7 @@ async def _is_held_off(waits: WaitClient, wait_id: str) -> bool:
 async def test_a_killed_waitd_resumes_the_task_after_its_restart(airflow: Airflow, waits: WaitClient) -> None:
     run = DagRun(airflow, "plain_resume")
     instance = await run.parked()
-    wait_id = await waits.submit(airflow_sink("resume", instance))
+    wait_id = await waits.submit(airflow_sink("resume", instance, min_heartbeat_interval=25))
     await until(lambda: _is_held_off(waits, wait_id))
     await waits.waitd.kill()
     assert (await run.task())["state"] == "awaiting_input"
@@ -248,28 +249,53 @@ async def test_a_missing_role_is_named_in_the_error(
 async def test_a_hundred_tasks_are_resumed_and_none_too_early(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Uses the default heartbeat (5 s) and hold-off.
+    """Uses the default heartbeat (5 s), with which a task is held off for 10 s after it parked.
 
-    Airflow fails or retries a task that is resumed too early.
+    Airflow fails or retries a task that is resumed too early. One that was parked for longer is
+    resumed by the first attempt.
     """
     airflow.stop_process("scheduler")
     airflow.start_process("scheduler", AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="5")
-    settings = {name: value for name, value in daemon_settings.items() if name != "WAITD_AIRFLOW_HOLD_OFF"}
     try:
         async with serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url:
-            settings["AIRFLOW_CONN_JOBS"] = jobs_url
-            async with daemon(tmp_path, **settings) as waitd:
+            settings = daemon_settings | {"AIRFLOW_CONN_JOBS": jobs_url}
+            async with (
+                daemon(tmp_path, **settings) as waitd,
+                aiohttp.ClientSession() as client,
+            ):
                 await connect_airflow(airflow, waitd.url)
                 run = DagRun(airflow, "hundred")
                 instances = await _all_ended(run)
+                waits = await _waits_of(client, waitd, run)
+                postponed = {
+                    line["wait_id"]
+                    for line in waitd.log
+                    if line.get("event") == "delivery_attempt" and line["result"] == "postponed"
+                }
     finally:
         airflow.stop_process("scheduler")
         airflow.start_process("scheduler")
     assert [(task["state"], task["try_number"]) for task in instances] == [("success", 1)] * 100
     for index in itertools.chain(range(3), range(97, 100)):
         assert await run.xcom(map_index=index) == {"index": index}
+    long = {wait["id"] for wait in waits if _seconds_of(wait) >= 30}
+    assert long
+    assert not long & postponed
     log = (airflow.home / "scheduler.log").read_text()
     assert "but the task instance's state attribute is" not in log
+
+
+async def _waits_of(client: aiohttp.ClientSession, waitd: Daemon, run: DagRun) -> list[dict[str, Any]]:
+    query = {"label.run_id": run.run_id, "limit": "200"}
+    async with client.get(f"{waitd.url}/v1/waits", params=query) as answer:
+        waits: list[dict[str, Any]] = (await answer.json())["waits"]
+    return waits
+
+
+def _seconds_of(wait: dict[str, Any]) -> float:
+    """How long it took from the submit to the outcome."""
+    ends = [datetime.fromisoformat(wait[name]) for name in ("created_at", "finished_at")]
+    return (ends[1] - ends[0]).total_seconds()
 
 
 async def _all_ended(run: DagRun) -> list[dict[str, Any]]:

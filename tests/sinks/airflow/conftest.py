@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from airflow_setup import HOLD_OFF, AirflowSetup
+from airflow_setup import AirflowSetup
 from authorized import FakeResolver, authorized_connections
 from fake_airflow import serve_fake_airflow
 from manual_clock import ManualClock
@@ -17,11 +17,12 @@ from waitd.sinks.airflow.sink import AirflowSink
 async def setup() -> AsyncIterator[AirflowSetup]:
     clock, egress = ManualClock(1_795_276_500.0), EgressGuard()
     async with serve_fake_airflow() as airflow:
+        airflow.clock, airflow.created_at, airflow.queued_at = clock, clock.at, clock.at - 2
         resolver = FakeResolver(
             Connection("airflow", "airflow", host=airflow.url, login="waitd", password="pw")
         )
         async with (
             authorized_connections(resolver, egress, clock) as connections,
-            AirflowSink(connections, hold_off=HOLD_OFF, egress=egress, now=clock, monotonic=clock) as sink,
+            AirflowSink(connections, egress=egress, now=clock, monotonic=clock) as sink,
         ):
             yield AirflowSetup(airflow, sink, clock, resolver)

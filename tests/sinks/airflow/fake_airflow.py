@@ -8,9 +8,12 @@ memory. `fail` makes requests fail, before or after they take effect.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -58,6 +61,11 @@ class FakeAirflow:
     #: Failures by method and end of path: a status, or "lost": it takes effect but is not answered.
     fail: dict[tuple[str, str], Any] = field(default_factory=dict)
     url: str = ""
+    #: Airflow's clock, in Unix seconds; when the human-in-the-loop detail was created, and when the
+    #: task instance was queued last.
+    clock: Callable[[], float] = time.time
+    created_at: float = 0.0
+    queued_at: float = 0.0
     #: Fields to set once a response was accepted.
     after_response: dict[str, Any] | None = None
     #: Events to wait for before answering a request of this method.
@@ -131,8 +139,8 @@ class FakeAirflow:
             return self._state_store(method, rest.removeprefix("state-store/"), body)
         if rest == str(self.map_index):
             return self._instance() if method == "GET" else self._set_state(body)
-        if rest == detail and method == "PATCH":
-            return self._respond(body)
+        if rest == detail and self.has_hitl:
+            return self._respond(body) if method == "PATCH" else self._hitl_detail()
         if rest == f"{detail}/tries/1" and self.has_hitl:
             return web.json_response(
                 {"params_input": self.response or {}, "response_received": self.response is not None}
@@ -147,11 +155,11 @@ class FakeAirflow:
              "end_date": self.ended_at, "rendered_fields": {}}
         )  # fmt: skip
 
+    def _hitl_detail(self) -> web.Response:
+        times = {"created_at": _iso(self.created_at), "task_instance": {"queued_when": _iso(self.queued_at)}}
+        return web.json_response(times, headers={"Date": formatdate(self.clock(), usegmt=True)})
+
     def _respond(self, body: Any) -> web.Response:
-        if not self.has_hitl:
-            return problem(
-                404, f"Human-in-the-loop detail does not exist for Task Instance with id {self.ti_id}"
-            )
         if self.response is not None:
             return problem(
                 409,
@@ -246,6 +254,10 @@ class FakeAirflow:
         return web.json_response(
             {"asset_events": events[start : start + limit], "total_entries": len(events)}
         )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def problem(status: int, detail: str) -> web.Response:

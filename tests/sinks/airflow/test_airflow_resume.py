@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 from airflow_setup import ANY_TEXT, EVENT_ID, HOLD_OFF, OTHER_ID, TASK_OUTCOME, AirflowSetup, rejection
+from authorized import authorized_connections
 from daemon import until
 from fake_airflow import NEXT_TI_ID, TASK, TI_ID
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostponed, DeliveryRejected, Receipt
+from waitd.outgoing import EgressGuard
+from waitd.sinks.airflow.sink import AirflowSink
 
 
 async def test_the_response_contains_the_outcome(setup: AirflowSetup) -> None:
@@ -26,16 +29,49 @@ async def test_the_operator_decides_whether_to_fail_or_skip(
     assert (body["params_input"]["state"], body["params_input"]["soft_fail"]) == (state, soft_fail)
 
 
-async def test_the_hold_off_starts_when_the_task_is_first_seen_parked(setup: AirflowSetup) -> None:
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+async def test_a_task_that_parked_long_ago_is_resumed_at_once(setup: AirflowSetup, ahead: float) -> None:
+    """By Airflow's clock: waitd's may be an hour off."""
+    setup.clock.at += 30
+    setup.airflow.clock = lambda: setup.clock.at + ahead
+    setup.airflow.created_at += ahead
+    setup.airflow.queued_at += ahead
+    assert await setup.deliver() == Delivered()
+
+
+async def test_the_hold_off_starts_when_the_task_parked(setup: AirflowSetup) -> None:
     setup.airflow.state, setup.airflow.has_hitl = "running", False
     await setup.deliver()
-    setup.clock.at += 100  # registered long ago, parked only now
+    setup.clock.at += 100  # registered long ago, parked 4 s ago
     setup.airflow.state, setup.airflow.has_hitl = "awaiting_input", True
-    assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
-    setup.clock.at += HOLD_OFF - 1
+    setup.airflow.queued_at, setup.airflow.created_at = setup.clock.at - 6, setup.clock.at - 4
+    assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, HOLD_OFF - 4)
+    setup.clock.at += HOLD_OFF - 5
     assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, 1.0)
     assert setup.airflow.bodies_of("PATCH") == []
     setup.clock.at += 1
+    assert await setup.deliver() == Delivered()
+
+
+async def test_the_hold_off_follows_the_heartbeat_of_the_task(setup: AirflowSetup) -> None:
+    assert await setup.deliver(min_heartbeat_interval=1) == DeliveryPostponed(ANY_TEXT, 6.0)
+
+
+async def test_the_setting_overrides_the_heartbeat_of_the_task(setup: AirflowSetup) -> None:
+    async with (
+        authorized_connections(setup.resolver, EgressGuard(), setup.clock) as connections,
+        AirflowSink(connections, hold_off=20.0, now=setup.clock, monotonic=setup.clock) as sink,
+    ):
+        setup.sink = sink
+        assert await setup.deliver(min_heartbeat_interval=1) == DeliveryPostponed(ANY_TEXT, 20.0)
+
+
+async def test_a_task_that_parked_again_is_held_off_from_when_it_is_seen(setup: AirflowSetup) -> None:
+    """Airflow keeps the time at which its human-in-the-loop detail was created."""
+    setup.clock.at += 100
+    setup.airflow.queued_at = setup.clock.at - 50
+    assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
+    setup.clock.at += HOLD_OFF
     assert await setup.deliver() == Delivered()
 
 
@@ -48,6 +84,7 @@ async def test_a_later_try_has_its_own_hold_off(setup: AirflowSetup) -> None:
     await setup.deliver()
     setup.clock.at += HOLD_OFF
     setup.airflow.ti_id = NEXT_TI_ID
+    setup.airflow.queued_at = setup.airflow.created_at = setup.clock.at
     assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
 
 

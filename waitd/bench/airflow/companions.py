@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from waitd.bench.airflow.environment import AirflowFailed
-from waitd.bench.airflow.instance import HEARTBEAT, USERS
+from waitd.bench.airflow.instance import USERS
 from waitd.bench.airflow.processes import Process, eventually, without
 from waitd.bench.children import JOB_SERVER, free_port
 
@@ -54,7 +54,6 @@ class WaitdDaemon:
             "WAITD_STATE_DIR": str(home / "state"),
             "WAITD_LOG_FORMAT": "json",
             "WAITD_DELIVERY_RETRY_DELAYS": json.dumps([0.0, *[1.0] * 60]),
-            "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
             "AIRFLOW_CONN_JOBS": connection("http", jobs_url),
             **(settings or {}),
         }

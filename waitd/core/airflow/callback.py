@@ -39,6 +39,11 @@ NOT_PARKED_GRACE = 3600.0
 #: The shortest and the longest pause between two reads of a task that is not parked yet, in
 #: seconds.
 NOT_PARKED_PAUSES = (2.0, 60.0)
+#: The default of `[workers] min_heartbeat_interval`, in seconds: how late at most a task's
+#: supervisor notices that it has parked.
+MIN_HEARTBEAT_INTERVAL = 5.0
+#: How long after that interval Airflow has recorded it: a task that is resumed earlier may fail.
+HOLD_OFF_MARGIN = 5.0
 #: A clear whose response was lost may still take effect for this many seconds.
 CLEAR_SECONDS = 60.0
 #: The parameter that identifies a clear in Airflow's audit log. Airflow itself ignores it.
@@ -161,6 +166,24 @@ def response_was_too_late(instance: Mapping[str, Any], task: TaskTry, responded_
 
 def _seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def parked_seconds(detail: Mapping[str, Any], now: float) -> float | None:
+    """For how long a task has been parked, by Airflow's clock; None if that is not known.
+
+    A later try keeps the human-in-the-loop detail of the first one, and so does a try that parks
+    again. They are recognized by having been queued after the detail was created.
+
+    Args:
+        detail: Airflow's JSON of the human-in-the-loop detail, with its task instance.
+        now: Unix seconds by Airflow's clock.
+    """
+    instance = detail.get("task_instance")
+    created = _parse_time(detail.get("created_at"))
+    queued = _parse_time(instance.get("queued_when")) if isinstance(instance, Mapping) else None
+    if created is None or queued is None or queued >= created:
+        return None
+    return now - created.timestamp()
 
 
 def _parse_time(text: object) -> datetime | None:

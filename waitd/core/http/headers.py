@@ -104,10 +104,10 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     number = _SECONDS.match(value)
     if number:
         return _pause(float(number[1]), now)
-    until = _unix_seconds(value.strip())
+    until = parse_date(value.strip())
     if until is None:
         return None
-    since = _unix_seconds(date) if date is not None else None
+    since = parse_date(date) if date is not None else None
     return min(max(until - (now if since is None else since), 0.0), LONGEST_RETRY_AFTER)
 
 
@@ -154,7 +154,8 @@ def _pause(seconds: float, now: float) -> float:
     return min(max(pause, 0.0), LONGEST_RETRY_AFTER)
 
 
-def _unix_seconds(date: str) -> float | None:
+def parse_date(date: str) -> float | None:
+    """The Unix seconds of an HTTP date or an ISO 8601 date; None if it is neither."""
     try:
         iso = date[:4].isdecimal() and date[4:5] == "-"
         moment = datetime.fromisoformat(date) if iso else parsedate_to_datetime(date)

@@ -2,11 +2,13 @@
 
 | mode | required | optional |
 |---|---|---|
-| `resume` | `dag_id`, `run_id`, `task_id`, `ti_id`, `try_number` | `map_index` |
+| `resume` | `dag_id`, `run_id`, `task_id`, `ti_id`, `try_number` | see below |
 | `set_state` | as `resume` | `map_index`, `xcom_key` |
 | `clear` | as `resume` | `map_index`, `state_store_key` |
 | `dag_run` | `dag_id` | `new_dag_run_id`, `conf` |
 | `asset_event` | `asset_uri` or `asset_id` | `partition_key` |
+
+`resume` has the optional `map_index` and `min_heartbeat_interval`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from waitd.core.airflow.callback import CONF_KEY, EVENT_ID_KEY, OUTCOME_KEY, RETURN_KEY, TaskTry
+from waitd.core.airflow.callback import (
+    CONF_KEY,
+    EVENT_ID_KEY,
+    MIN_HEARTBEAT_INTERVAL,
+    OUTCOME_KEY,
+    RETURN_KEY,
+    TaskTry,
+)
 from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import ConnId, Strict, Uuid, parse_model
@@ -30,7 +39,7 @@ AssetUri = Annotated[str, Field(min_length=1, max_length=1500)]
 _TASK_PARAMS = frozenset({"dag_id", "run_id", "task_id", "ti_id", "try_number"})
 #: The required and the optional parameters of each mode.
 PARAMS_BY_MODE: Mapping[Mode, tuple[frozenset[str], frozenset[str]]] = {
-    "resume": (_TASK_PARAMS, frozenset({"map_index"})),
+    "resume": (_TASK_PARAMS, frozenset({"map_index", "min_heartbeat_interval"})),
     "set_state": (_TASK_PARAMS, frozenset({"map_index", "xcom_key"})),
     "clear": (_TASK_PARAMS, frozenset({"map_index", "state_store_key"})),
     "dag_run": (frozenset({"dag_id"}), frozenset({"new_dag_run_id", "conf"})),
@@ -56,6 +65,10 @@ class AirflowParams(Strict):
     )
     try_number: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="The number of the task's try."
+    )
+    min_heartbeat_interval: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=MIN_HEARTBEAT_INTERVAL,
+        description="resume: Airflow's `[workers] min_heartbeat_interval`, in seconds.",
     )
     xcom_key: AirflowKey = Field(default=RETURN_KEY, description="set_state: the XCom that gets the payload.")
     state_store_key: AirflowKey = Field(
@@ -101,6 +114,7 @@ class AirflowTarget:
         recipient: what gets the outcome.
         key: the key of the XCom, or in the mode `clear` of the state store.
         destination: the queue of the deliverer; there is one for each connection.
+        min_heartbeat_interval: how late Airflow notices that the task has parked, in seconds.
     """
 
     conn_id: str
@@ -109,6 +123,7 @@ class AirflowTarget:
     recipient: TaskTry | DagRunRequest | AssetRef
     key: str
     destination: str
+    min_heartbeat_interval: float
 
 
 def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
@@ -129,6 +144,7 @@ def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
         _recipient(parameters),
         key,
         f"airflow {parameters.conn_id}",
+        parameters.min_heartbeat_interval,
     )
 
 

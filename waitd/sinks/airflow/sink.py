@@ -2,8 +2,7 @@
 
 `tasks`, `clear` and `runs` make the requests of the modes; `waitd.core.airflow.callback` decides
 what the responses mean. This module keeps what outlives an attempt: the HTTP session, which tasks
-have a delivery in progress, and since when tasks have been parked. The last two are in memory only;
-after a restart a task's hold-off starts again.
+have a delivery in progress, and when tasks that parked a short while ago may be resumed.
 """
 
 import time
@@ -59,7 +58,7 @@ class AirflowSink:
         self,
         connections: HttpConnections,
         *,
-        hold_off: float,
+        hold_off: float | None = None,
         egress: EgressGuard | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -68,7 +67,8 @@ class AirflowSink:
 
         Args:
             connections: looks up conn_ids.
-            hold_off: seconds between seeing a task parked and resuming it.
+            hold_off: seconds between parking and resuming a task. Default: the task's
+                `min_heartbeat_interval` and HOLD_OFF_MARGIN.
             egress: enforces the egress rules; default: those that always hold.
             now: gives Unix seconds.
             monotonic: a monotonic clock in seconds.

@@ -12,16 +12,19 @@ from typing import Any
 
 from waitd.core.airflow.callback import (
     EVENT_ID_KEY,
+    HOLD_OFF_MARGIN,
     RESPONSE_OPTION,
     EventOutcome,
     TaskTry,
     TryStatus,
     is_from_event,
     not_parked_pause,
+    parked_seconds,
     response_was_too_late,
     try_status,
 )
 from waitd.core.bounded_dict import BoundedDict
+from waitd.core.http.headers import parse_date
 from waitd.core.waits.delivery import (
     Delivered,
     DeliveryFailed,
@@ -42,22 +45,40 @@ _MAX_HELD_OFF = 100_000
 
 
 class ResumeHoldOff:
-    """Delays the resumption of tasks by a fixed time from when they were first seen parked."""
+    """Delays the resumption of tasks until Airflow has recorded that they parked."""
 
-    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
-        """`now` is a monotonic clock in seconds."""
+    def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
+        """Configure the hold-off.
+
+        Args:
+            seconds: how long after parking a task may be resumed; None: the task's
+                `min_heartbeat_interval` and HOLD_OFF_MARGIN.
+            now: a monotonic clock in seconds.
+        """
         self._seconds = seconds
         self._now = now
-        self._first_seen: BoundedDict[tuple[str, TaskTry], float] = BoundedDict(_MAX_HELD_OFF)
+        self._ends: BoundedDict[tuple[str, TaskTry], float] = BoundedDict(_MAX_HELD_OFF)
 
-    def remaining(self, conn_id: str, task: TaskTry) -> float:
-        """Seconds until the task may be resumed; the first call starts the hold-off."""
-        first_seen = self._first_seen.setdefault((conn_id, task), self._now())
-        return first_seen + self._seconds - self._now()
+    def remaining(self, conn_id: str, task: TaskTry) -> float | None:
+        """Seconds until the task may be resumed; None if that was not determined yet."""
+        end = self._ends.get((conn_id, task))
+        return None if end is None else end - self._now()
+
+    def start(self, target: AirflowTarget, task: TaskTry, parked_for: float | None) -> float:
+        """Determines when a task may be resumed, and returns the seconds until then.
+
+        `parked_for` is the time since it parked, in seconds. None: it may have parked just now.
+        """
+        seconds = self._seconds
+        if seconds is None:
+            seconds = target.min_heartbeat_interval + HOLD_OFF_MARGIN
+        remaining = seconds - (parked_for or 0.0)
+        self._ends[target.conn_id, task] = self._now() + remaining
+        return remaining
 
     def forget(self, conn_id: str, task: TaskTry) -> None:
         """Drops a task whose delivery is over."""
-        self._first_seen.pop((conn_id, task), None)
+        self._ends.pop((conn_id, task), None)
 
 
 class TaskDelivery(ABC):
@@ -145,11 +166,8 @@ class ResumeDelivery(TaskDelivery):
     by_response = True
 
     async def _send(self) -> Receipt:
-        remaining = self._hold_off.remaining(self._target.conn_id, self._task)
-        if remaining > 0:
-            return DeliveryPostponed(
-                "held off: Airflow may not have recorded yet that the task left its slot", remaining
-            )
+        if (held_off := await self._held_off()) is not None:
+            return held_off
         body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._outcome.for_try(self._task)}
         response = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
         match response.status:
@@ -167,6 +185,22 @@ class ResumeDelivery(TaskDelivery):
                     f"Airflow answered 400: the task has no option {RESPONSE_OPTION}, so it is not parked for waitd"
                 )
         return unexpected(response)
+
+    async def _held_off(self) -> Receipt | None:
+        """The receipt of an attempt that is too early; None: it is not."""
+        remaining = self._hold_off.remaining(self._target.conn_id, self._task)
+        if remaining is None:
+            detail = await self._api.request("GET", *self._instance_path, "hitlDetails")
+            if detail.status != 200:
+                return self._not_parked("the task does not wait for a response yet")
+            now = parse_date(detail.headers.get("Date", ""))
+            parked_for = None if now is None else parked_seconds(detail.fields, now)
+            remaining = self._hold_off.start(self._target, self._task, parked_for)
+        if remaining <= 0:
+            return None
+        return DeliveryPostponed(
+            "held off: Airflow may not have recorded yet that the task left its slot", remaining
+        )
 
     async def _has_event(self) -> bool:
         tries = (*self._instance_path, "hitlDetails", "tries", str(self._task.try_number))

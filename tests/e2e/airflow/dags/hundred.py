@@ -18,7 +18,7 @@ with DAG("hundred", schedule=None):
         wait_params=[
             {
                 "http_conn_id": "jobs",
-                "endpoint": f"/jobs/{{{{ run_id }}}}-{index}?for={5 + index % 10}",
+                "endpoint": f"/jobs/{{{{ run_id }}}}-{index}?for={5 + index % 35}",
                 "success_when": "body.status == 'SUCCEEDED'",
                 "result": f"{{'index': {index}}}",
             }
