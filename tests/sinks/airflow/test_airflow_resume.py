@@ -11,6 +11,7 @@ from fake_airflow import NEXT_TI_ID, TASK, TI_ID
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostponed, DeliveryRejected, Receipt
 from waitd.outgoing import EgressGuard
 from waitd.sinks.airflow.sink import AirflowSink
+from waitd.sinks.airflow.tasks import SUPERSEDED
 
 
 async def test_the_response_contains_the_outcome(setup: AirflowSetup) -> None:
@@ -88,18 +89,21 @@ async def test_a_later_try_has_its_own_hold_off(setup: AirflowSetup) -> None:
     assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
 
 
-async def test_a_response_that_did_not_resume_the_task_is_superseded(setup: AirflowSetup) -> None:
+async def test_a_response_that_did_not_resume_the_task_is_no_plain_delivery(setup: AirflowSetup) -> None:
     """Airflow answers 200 to a response for a task that has just failed or been cleared."""
-    for ended_at, ti_id, resumed in (
-        ("2026-11-21T15:55:04.300000Z", TI_ID, False),
-        ("2026-11-21T15:55:05.900000Z", TI_ID, True),
-        ("2026-11-21T15:55:05.900000Z", NEXT_TI_ID, False),
+    for ended_at, ti_id, receipt in (
+        (
+            "2026-11-21T15:55:04.300000Z",
+            TI_ID,
+            Delivered("not needed: the task in Airflow is already failed"),
+        ),
+        ("2026-11-21T15:55:05.900000Z", TI_ID, Delivered()),
+        ("2026-11-21T15:55:05.900000Z", NEXT_TI_ID, SUPERSEDED),
     ):
         airflow = setup.airflow
         airflow.state, airflow.ti_id, airflow.response, airflow.ended_at = "awaiting_input", TI_ID, None, None
         airflow.after_response = {"state": "failed", "ended_at": ended_at, "ti_id": ti_id}
-        receipt = await setup.deliver_after_hold_off()
-        assert isinstance(receipt, Delivered if resumed else DeliveryRejected), (ended_at, ti_id)
+        assert await setup.deliver_after_hold_off() == receipt, (ended_at, ti_id)
 
 
 @pytest.mark.parametrize(("event_id", "receipt"), [(EVENT_ID, Delivered), (OTHER_ID, DeliveryRejected)])

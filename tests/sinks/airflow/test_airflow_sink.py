@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from airflow_setup import EVENT_ID, OTHER_ID, TASK_OUTCOME, TASK_PARAMS, AirflowSetup, rejection
+from airflow_setup import ANY_TEXT, EVENT_ID, OTHER_ID, TASK_OUTCOME, TASK_PARAMS, AirflowSetup, rejection
 from fake_airflow import NEXT_TI_ID, PREFIX, TASK, TI_ID
 
 from waitd.core.airflow.callback import NOT_PARKED_GRACE
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostponed, DeliveryRejected
+from waitd.core.waits.delivery import (
+    Delivered,
+    DeliveryFailed,
+    DeliveryPostponed,
+    DeliveryRejected,
+    DeliveryState,
+    after_attempt,
+)
 from waitd.ports import Sink
 
 
@@ -30,14 +37,28 @@ async def test_every_delivery_first_gets_the_task_instance(setup: AirflowSetup, 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
 @pytest.mark.parametrize(
     ("ti_id", "state"),
-    [(NEXT_TI_ID, "awaiting_input"), (NEXT_TI_ID, "running"), (NEXT_TI_ID, None), (TI_ID, "failed"), (TI_ID, "success"), (TI_ID, "skipped"),
-     (TI_ID, "up_for_retry"), (TI_ID, "removed"), (TI_ID, "upstream_failed")],
-)  # fmt: skip
-async def test_a_later_try_and_an_ended_task_are_not_changed(
+    [(NEXT_TI_ID, "awaiting_input"), (NEXT_TI_ID, "running"), (NEXT_TI_ID, None), (NEXT_TI_ID, "success")],
+)
+async def test_a_later_try_is_not_changed(
     setup: AirflowSetup, mode: str, ti_id: str, state: str | None
 ) -> None:
     setup.airflow.ti_id, setup.airflow.state = ti_id, state
     assert rejection(await setup.deliver(mode)).startswith("superseded")
+    assert setup.airflow.changes == []
+
+
+@pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
+@pytest.mark.parametrize(
+    "state", ["failed", "success", "skipped", "up_for_retry", "removed", "upstream_failed"]
+)
+async def test_a_task_that_was_marked_by_hand_is_not_changed_and_nothing_is_dead(
+    setup: AirflowSetup, mode: str, state: str
+) -> None:
+    setup.airflow.state = state
+    receipt = await setup.deliver(mode)
+    assert receipt == Delivered(f"not needed: the task in Airflow is already {state}")
+    after = after_attempt(1, receipt, now=0.0, jitter=0.5)
+    assert (after.state, after.last_error) == (DeliveryState.DELIVERED, ANY_TEXT)
     assert setup.airflow.changes == []
 
 
@@ -64,7 +85,7 @@ async def test_an_event_that_airflow_already_has_is_delivered(
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
 async def test_values_of_another_event_are_no_delivery(setup: AirflowSetup, mode: str) -> None:
     airflow = setup.airflow
-    airflow.state = "success"
+    airflow.state, airflow.ti_id = "success", NEXT_TI_ID
     airflow.response = airflow.store["waitd_outcome"] = {**TASK_OUTCOME, "event_id": OTHER_ID}
     airflow.xcoms = {"waitd_event_id": OTHER_ID}
     assert isinstance(await setup.deliver(mode), DeliveryRejected)

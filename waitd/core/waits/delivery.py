@@ -50,7 +50,13 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination confirmed the event."""
+    """The destination confirmed the event, or has no use for it any more.
+
+    Attributes:
+        note: why it has no use for it, a sentence for people; None: it has the event.
+    """
+
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class AfterAttempt:
         state: the delivery's state.
         attempts: the attempts that count.
         next_attempt_at: Unix seconds while queued, else None.
-        last_error: None once delivered.
+        last_error: None once delivered, or the note of the receipt.
     """
 
     state: DeliveryState
@@ -139,7 +145,7 @@ def after_attempt(
     """
     match receipt:
         case Delivered():
-            return AfterAttempt(DeliveryState.DELIVERED, attempts, None, None)
+            return AfterAttempt(DeliveryState.DELIVERED, attempts, None, receipt.note)
         case DeliveryRejected():
             return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
         case DeliveryPostponed():

@@ -37,9 +37,7 @@ from waitd.sinks.airflow.api import INVALID_REQUEST, AirflowApi, task_path
 from waitd.sinks.airflow.params import AirflowTarget
 
 #: The receipt where the task went on without this event.
-SUPERSEDED = DeliveryRejected(
-    "superseded: the task has ended, or was woken, cleared or retried, without this event"
-)
+SUPERSEDED = DeliveryRejected("superseded: the task was woken, cleared or retried without this event")
 #: The most tasks whose hold-off is remembered; the oldest is dropped first.
 _MAX_HELD_OFF = 100_000
 
@@ -125,7 +123,7 @@ class TaskDelivery(ABC):
                 state = str(instance.get("state") or "not scheduled")[:32]
                 return self._not_parked(f"the task is not parked yet but {state}")
             case TryStatus.OVER if not await self._has_event():
-                return SUPERSEDED
+                return self._over(instance)
         return Delivered()
 
     @abstractmethod
@@ -147,6 +145,15 @@ class TaskDelivery(ABC):
     async def _pull_xcom(self, key: str) -> Any:
         response = await self._api.request("GET", *self._task_path, "xcomEntries", key, query=self._map_index)
         return response.fields.get("value")
+
+    def _over(self, instance: Mapping[str, Any]) -> Receipt:
+        """The receipt where the try is over without this event.
+
+        A task that was marked by hand has no use for it; that is no error.
+        """
+        if instance.get("id") != self._task.ti_id:
+            return SUPERSEDED
+        return Delivered(f"not needed: the task in Airflow is already {instance.get('state')}")
 
     def _not_parked(self, why: str) -> Receipt:
         pause = not_parked_pause(self._now - self._created_at)
@@ -172,10 +179,7 @@ class ResumeDelivery(TaskDelivery):
         response = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
         match response.status:
             case 200:
-                instance = await self._get_instance()
-                responded_at = response.fields.get("responded_at")
-                too_late = instance is None or response_was_too_late(instance, self._task, responded_at)
-                return SUPERSEDED if too_late else Delivered()
+                return await self._after_response(response.fields.get("responded_at"))
             case 409:
                 return Delivered() if await self._has_event() else SUPERSEDED
             case 404:
@@ -185,6 +189,12 @@ class ResumeDelivery(TaskDelivery):
                     f"Airflow answered 400: the task has no option {RESPONSE_OPTION}, so it is not parked for waitd"
                 )
         return unexpected(response)
+
+    async def _after_response(self, responded_at: object) -> Receipt:
+        instance = await self._get_instance()
+        if instance is None or response_was_too_late(instance, self._task, responded_at):
+            return self._over(instance or {})
+        return Delivered()
 
     async def _held_off(self) -> Receipt | None:
         """The receipt of an attempt that is too early; None: it is not."""
