@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -134,6 +135,27 @@ def test_the_sensors_take_the_arguments_of_airflows_sensors(facts: Any) -> None:
         assert expected.items() <= ours.items(), name
         assert "deferrable" in ours
         assert {"waitd_conn_id", "callback_mode", "request_timeout"} <= ours.keys() - theirs.keys()
+
+
+def test_the_migration_table_has_the_arguments_of_airflows_sensors(facts: Any) -> None:
+    """Each of them; those that are `the same` or `ignored` are arguments here, too."""
+    guide = (ROOT / "waitd" / "airflow" / "README.md").read_text("utf-8")
+    table = guide.partition("<!-- migration -->")[2].partition("<!-- end -->")[0]
+    rows: dict[str, list[tuple[set[str], str]]] = {}
+    ours = ""
+    for line in table.strip().splitlines()[2:]:
+        sensor, arguments, here = (cell.strip() for cell in line.strip("|").split("|"))
+        if sensor:
+            ours = "" if arguments else here.strip("`")
+            rows.setdefault(ours, [])
+        rows[ours] += [(set(re.findall(r"`(\w+)`", arguments)), here)] if arguments else []
+    common = rows.pop("")
+    assert rows.keys() == facts["signatures"].keys()
+    for name, (theirs, accepted) in facts["signatures"].items():
+        named = [(argument, here) for arguments, here in rows[name] + common for argument in arguments]
+        assert sorted(argument for argument, _ in named) == sorted(theirs), name
+        kept = {argument for argument, here in named if here.startswith(("the same", "ignored", "only"))}
+        assert kept <= accepted.keys(), name
 
 
 def test_unsupported_arguments_are_refused_at_parse_time(facts: Any) -> None:
