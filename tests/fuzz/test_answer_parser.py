@@ -21,8 +21,9 @@ from waitd.core.waits.wait import Progress
 from waitd.outgoing import read_body
 from waitd.ports import Pokeable
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.connection import Http1Connection, WriteCoalescer
+from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.errors import classify_error
+from waitd.probes.transport.turns import WriteCoalescer
 
 REASONS = {
     "bad_answer",

@@ -7,7 +7,6 @@ aiohttp's connector; `pool` opens connections and reuses them.
 import asyncio
 import math
 from collections.abc import Callable
-from time import monotonic
 from typing import Protocol
 
 import aiohttp
@@ -22,36 +21,14 @@ from waitd.outgoing.answer_limits import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, exce
 from waitd.outgoing.errors import PROXY_REFUSES, describe_refusing_proxy
 from waitd.probes.transport.errors import connection_error, parse_error
 from waitd.probes.transport.response import Http1Response, OnResponse
+from waitd.probes.transport.turns import WriteCoalescer
 
 #: The limits are checked after this many bytes. At worst they are 5,000 chunks of one byte, which
 #: take 2 ms.
 _PIECE = 32 * 1024
-#: How long one turn of the event loop parses what has arrived, in seconds; a piece is parsed whole.
-_TURN_SECONDS = 0.002
-
-
-class WriteCoalescer:
-    """Writes all requests of one turn of the event loop together at its end.
-
-    A write wakes the server's core. When that is another core of this machine, waking it costs more
-    than the rest of a poke; writes that follow at once find it awake.
-    """
-
-    def __init__(self) -> None:
-        """Call it in the running loop."""
-        self.loop = asyncio.get_running_loop()
-        self._pending: list[tuple[Http1Connection, bytes]] = []
-
-    def add(self, connection: "Http1Connection", request: bytes) -> None:
-        """Schedules a request to be written at the end of this turn."""
-        if not self._pending:
-            self.loop.call_soon(self._write_all)
-        self._pending.append((connection, request))
-
-    def _write_all(self) -> None:
-        pending, self._pending = self._pending, []
-        for connection, request in pending:
-            connection.write(request)
+#: Up to this many bytes are parsed at once, whatever else this turn of the event loop parses. At
+#: worst they take 0.3 ms.
+_SMALL = 4 * 1024
 
 
 class ConnectionOwner(Protocol):
@@ -117,7 +94,7 @@ class Http1Connection(asyncio.Protocol):
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._received = self._interims = 0
-        #: What has arrived and is parsed in the next turn of the loop.
+        #: What has arrived and is parsed in a later turn of the loop.
         self._rest = b""
         self._new_parser()
         transport.set_protocol(self)
@@ -175,9 +152,9 @@ class Http1Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------ asyncio.Protocol
 
-    def data_received(self, data: bytes) -> None:
-        """Parses received data."""
-        if len(data) > _PIECE:
+    def data_received(self, data: bytes, most: int = _SMALL) -> None:
+        """Parses received data; more than `most` bytes only as far as this turn has time."""
+        if len(data) > most:
             self._receive_pieces(data)
             return
         if self._response is None and (self._on_response is None or not self._written):
@@ -210,18 +187,22 @@ class Http1Connection(asyncio.Protocol):
                 self._fail(AnswerTooLarge("the answer has too many bytes besides its body"))
 
     def _receive_pieces(self, data: bytes, *, whole: bool = False) -> None:
-        """Parses data in pieces; unless `whole`, what takes too long waits for the next turn."""
-        until = math.inf if whole else monotonic() + _TURN_SECONDS
+        """Parses data in pieces; unless `whole`, keeps for later what this turn has no time for."""
         for start in range(0, len(data), _PIECE):
             if self.lost:
                 return
-            if start and self._response is not None and monotonic() >= until:
+            if not whole and self._has_request() and not self._coalescer.parsing.has_time():
                 self._rest = data[start:]
-                self._response.received += len(self._rest)
+                if self._response is not None:
+                    self._response.received += len(self._rest)
                 self._transport.pause_reading()
-                self._coalescer.loop.call_soon(self._receive_rest)
+                self._coalescer.parsing.add(self._receive_rest)
                 return
-            self.data_received(data[start : start + _PIECE])
+            self.data_received(data[start : start + _PIECE], _PIECE)
+
+    def _has_request(self) -> bool:
+        """Whether data belongs to a response; if not, it must be refused at once."""
+        return self._response is not None or (self._on_response is not None and self._written)
 
     def _receive_rest(self, *, whole: bool = False) -> None:
         rest, self._rest = self._rest, b""

@@ -23,8 +23,9 @@ from yarl import URL
 from waitd.core.connections.auth import basic_authorization
 from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_login, proxy_name
 from waitd.outgoing import IdleConnections
-from waitd.probes.transport.connection import Http1Connection, WriteCoalescer
+from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response, OnResponse
+from waitd.probes.transport.turns import WriteCoalescer
 
 #: How many routes the pool keeps; above that it drops those without an idle connection.
 _MAX_ROUTES = 10_000
