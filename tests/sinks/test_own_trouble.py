@@ -21,6 +21,7 @@ from waitd.outgoing.names import Answer
 from waitd.ports import OutboxItem, Sink
 from waitd.sinks.airflow.sink import AirflowSink
 from waitd.sinks.brokers.amqp import AmqpSink
+from waitd.sinks.brokers.kafka import KafkaSink
 from waitd.sinks.brokers.nats import NatsSink
 from waitd.sinks.brokers.redis import RedisSink
 from waitd.sinks.brokers.sqs import SqsSink
@@ -43,6 +44,7 @@ CONNECTIONS = FakeConnections(
     Connection("redis", "redis", HOST, 6379),
     Connection("nats", "nats", HOST, 4222),
     Connection("amqp", "amqp", HOST, 5672),
+    Connection("kafka", "kafka", extra={"bootstrap.servers": f"{HOST}:9092"}),
     Connection("aws", "aws", login="AKIAIOSFODNN7EXAMPLE", password="p", extra=AWS),
 )
 Open = Callable[[EgressGuard], AbstractAsyncContextManager[Sink]]
@@ -61,6 +63,7 @@ FAMILIES: Mapping[str, tuple[Open, Mapping[str, Any]]] = {
         lambda egress: AmqpSink(CONNECTIONS, egress),
         {"conn_id": "amqp", "exchange": "e", "routing_key": "r"},
     ),
+    "kafka": (lambda egress: KafkaSink(CONNECTIONS, egress), {"conn_id": "kafka", "topic": "t"}),
     "sqs": (
         lambda egress: SqsSink(CONNECTIONS, egress),
         {"aws_conn_id": "aws", "queue_url": f"http://{HOST}:9324/123456789012/q"},
