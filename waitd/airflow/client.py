@@ -124,7 +124,7 @@ class WaitdClient:
                 with self._http.stream(method, self.url + path, **request) as response:
                     document = self._read(response)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                reason, retry_after = str(error) or type(error).__name__, 0.0
+                reason, retry_after = f"does not answer: {error or type(error).__name__}", 0.0
             else:
                 if response.status_code not in RETRYABLE_STATUSES:
                     return self._checked(response.status_code, document)
@@ -133,7 +133,7 @@ class WaitdClient:
                 break
             self._sleep(max(retry_after, delay * random.uniform(1.0, 1.5)))  # noqa: S311 - spreads calls, protects nothing
         raise WaitdUnreachable(
-            f"waitd at {self.url} did not serve the call: {reason}. Check that the daemon runs, and the connection to it."
+            f"waitd at {self.url} {reason}. Check that the daemon runs, and the connection to it."
         )
 
     def _read(self, response: httpx.Response) -> dict[str, Any] | None:
@@ -179,7 +179,7 @@ def _tls_verification(ca_file: str | None) -> Any:
 
 def _describe(status: int, problem: Mapping[str, Any] | None) -> str:
     reason = problem and (problem.get("detail") or problem.get("title"))
-    return f"HTTP {status}, {reason}" if reason else f"HTTP {status}"
+    return f"is not available: HTTP {status}, {reason}" if reason else f"is not available: HTTP {status}"
 
 
 def _retry_after(response: httpx.Response) -> float:
