@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if item.get_closest_marker("long") and not os.environ.get("WAITD_TEST_LONG"):
-            item.add_marker(pytest.mark.skip(reason="takes a minute or more; WAITD_TEST_LONG=1 runs it"))
+            item.add_marker(pytest.mark.skip(reason="takes half a minute or more; WAITD_TEST_LONG=1 runs it"))
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

@@ -55,6 +55,7 @@ async def silent_server() -> AsyncIterator[SilentServer]:
         server.close()
 
 
+@pytest.mark.long
 async def test_without_descriptors_the_store_goes_on_and_no_target_is_blamed(tmp_path: Path) -> None:
     script = tmp_path / "few.py"
     script.write_text(FEW_DESCRIPTORS)

@@ -105,6 +105,7 @@ ATTACKS: dict[str, tuple[Attack, list[tuple[int, str]]]] = {
 }
 
 
+@pytest.mark.long
 async def test_every_attack_ends_cleanly_and_others_are_answered_promptly(tmp_path: Path) -> None:
     async with daemon(tmp_path) as waitd, aiohttp.ClientSession() as client:
         attacks = [
