@@ -158,7 +158,6 @@ def _middleware(gatekeeper: Gatekeeper, dependencies: ApiDependencies) -> Middle
             problem = _refuse(request, error, dependencies, authenticates=gatekeeper.authenticates)
             response = problem_response(problem)
             if problem.status == 429 and gatekeeper.authenticates:
-                leave_seat(request)
                 await asyncio.sleep(REFUSAL_PAUSE)
         except asyncio.CancelledError:  # the client has disconnected
             if SUBJECTS in request:

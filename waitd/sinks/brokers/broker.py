@@ -326,8 +326,7 @@ def connection_tls_context(tls: TlsContexts, connection: Connection) -> ssl.SSLC
 
     The fields are those of Airflow's Redis connection: `ssl`, `ssl_ca_certs`, `ssl_certfile`,
     `ssl_keyfile`, `ssl_check_hostname`; `verify` false or `ssl_cert_reqs` none trusts any
-    certificate. Reads files, so call
-    it in a thread.
+    certificate. Reads files, so call it in a thread.
 
     Raises:
         InvalidConnection: a file cannot be read.
