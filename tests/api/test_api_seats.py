@@ -95,6 +95,21 @@ async def test_a_namespace_that_took_more_seats_while_it_was_alone_gives_them_ba
         await late
 
 
+async def test_requests_that_queued_are_served_once_their_namespace_is_alone_again() -> None:
+    now = 0.0
+    seats = NamespaceSeats(lambda: now)
+    await seats.take(request_of(), "quiet")
+    async with asyncio.timeout(30):
+        for _ in range(SEATS):
+            await seats.take(request_of(), "team")
+        queued = [asyncio.create_task(seats.take(request_of(), "team")) for _ in range(3)]
+        await settle()
+        assert not any(each.done() for each in queued)
+        now += SHARED_SECONDS + 1
+        await seats.take(request_of(), "team")
+        await asyncio.gather(*queued)
+
+
 @pytest.mark.parametrize("path", ["/v1/waits/{id}?wait=60", "/v1/events"])
 async def test_readers_that_stay_take_no_seat(api: Api, path: str) -> None:
     created = await api.client.post("/v1/waits", json=wait(), headers=bearer("storm"))

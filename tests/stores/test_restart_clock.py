@@ -21,7 +21,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(restart_clock, "_read_clocks", machine.read)
+    monkeypatch.setattr(restart_clock, "read_clocks", machine.read)
     return machine
 
 
@@ -52,6 +52,14 @@ async def test_a_step_is_told_until_the_schedules_have_moved(database: Path, mac
     assert await moved(database) == 0.0
 
 
+@pytest.mark.usefixtures("machine")
+async def test_the_time_of_a_suspended_machine_is_no_step_of_a_restart(database: Path) -> None:
+    """The daemon's steady clock stood still, so its schedules moved; that of the boot did not."""
+    assert await moved(database) == 0.0
+    await shift(database, 28_800.0)
+    assert await moved(database) == 0.0
+
+
 async def test_small_corrections_do_not_add_up_to_a_step(database: Path, machine: Machine) -> None:
     for milliseconds in range(1_000_000, 1_010_000, 900):
         machine.clocks = (1, milliseconds)
@@ -69,7 +77,7 @@ async def test_after_a_boot_or_without_such_a_clock_the_wall_clock_counts(
 
 
 def test_this_machine_has_such_a_clock() -> None:
-    first, second = restart_clock._read_clocks(), restart_clock._read_clocks()
+    first, second = restart_clock.read_clocks(), restart_clock.read_clocks()
     assert first is not None
     assert second is not None
     assert first[0] == second[0]

@@ -6,11 +6,12 @@ from store_values import RecordingListener, new_wait
 
 from waitd.core.auth.principal import Principal, Role
 from waitd.core.waits.audit import Caller
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
 from waitd.ports import WaitFilter
 from waitd.stores import Store
 from waitd.stores.command_queue import GROUP_ROWS, SHARED_ROWS, CommandQueue
 from waitd.stores.database import READERS
-from waitd.stores.operations.commands import SaveApiKeys, ShiftSchedules
+from waitd.stores.operations.commands import SaveApiKeys, SaveAttempt, SaveProgress, ShiftSchedules
 from waitd.stores.reader_slots import ReaderSlots
 
 
@@ -53,6 +54,18 @@ async def test_groups_keep_the_order_within_a_namespace_and_never_pass_a_shift_o
     assert [len(group) for group in groups] == [SHARED_ROWS, GROUP_ROWS, GROUP_ROWS - SHARED_ROWS + 10, 1, 1]
     assert groups[-2:] == [[shift], [after]]
     assert [command for group in groups for command in group if command in set(first)] == first
+
+
+async def test_no_insert_which_may_supersede_passes_the_result_of_an_attempt() -> None:
+    queue, result = CommandQueue(), AfterAttempt(DeliveryState.DELIVERED, 1, None, "")
+    queue.append(SaveApiKeys([], by=by("storm")))
+    for n in range(SHARED_ROWS):
+        queue.append(SaveProgress([]))
+        queue.append(SaveAttempt(DeliveryId(str(n)), result, 0.0))
+    queue.append(SaveApiKeys([], by=by("quiet")))
+    first = queue.next_group()
+    assert sum(isinstance(command, SaveAttempt) for command in first) == SHARED_ROWS
+    assert any(isinstance(command, SaveApiKeys) for command in first)
 
 
 async def test_reads_take_turns_by_namespace_and_each_slot_is_given_once() -> None:

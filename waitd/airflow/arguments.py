@@ -168,7 +168,7 @@ def submit_problems(arguments: Mapping[str, Any], name: str, kind: Kind | None) 
         yield from parameter_problems("submit", submit, kind.submit)
     if not (conflict is None or is_templated(conflict) or conflict in {"wait", "adopt", "fail"}):
         yield f"on_conflict: must be wait, adopt or fail; received {conflict!r}"
-    if not is_templated(cancel) and not set(as_list(cancel)) <= {"cancelled", "timeout"}:
+    if not is_templated(cancel) and any(each not in ("cancelled", "timeout") for each in as_list(cancel)):
         yield f"cancel_job_on: a list of cancelled and timeout; received {cancel!r}"
 
 
@@ -185,7 +185,9 @@ def build_submit(arguments: Mapping[str, Any], kind: Kind | None) -> Mapping[str
 
 
 def as_list(value: Any) -> list[Any]:
-    """A text as a list of it, None as an empty list."""
+    """A text as a list of it, None as an empty list. A set has the same order in each process."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 

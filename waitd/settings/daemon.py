@@ -36,7 +36,7 @@ from waitd.settings.types import (
 )
 
 #: Renamed settings: the old name and the new one.
-RENAMED = {"ladder": "delivery_retry_delays"}
+RENAMED = {"ladder": "delivery_retry_delays", "airflow_hold_off": "resume_hold_off"}
 
 
 class Settings(BaseSettings):

@@ -4,7 +4,7 @@ from collections import deque
 from typing import Any
 
 from waitd.core.fair_shares import FairBacklog, FairShares
-from waitd.stores.operations.commands import Command, ShiftSchedules
+from waitd.stores.operations.commands import Command, SaveAttempt, ShiftSchedules
 
 #: Rows after which a group is complete, so that its callers need not wait for more. A larger
 #: command is a group of its own.
@@ -49,13 +49,16 @@ class CommandQueue:
             return group
         while self._commands and not isinstance(self._commands[0], ShiftSchedules):
             group.append(self._commands.popleft())
+        # Attempts before inserts, which may supersede: a delivery that was made stays delivered.
+        attempts = [command for command in group if isinstance(command, SaveAttempt)]
+        shared: list[Command[Any]] = [*attempts[:GROUP_ROWS]]
         backlog: FairBacklog[Command[Any]] = FairBacklog(self._shares)
         for command in group:
-            backlog.append(DAEMON if command.by is None else command.by.principal.namespace, command)
+            if not isinstance(command, SaveAttempt):
+                backlog.append(DAEMON if command.by is None else command.by.principal.namespace, command)
         most = GROUP_ROWS if len(backlog.flows) == 1 else SHARED_ROWS
-        shared = [backlog.pop(backlog.peek().rows)]
-        rows = shared[0].rows
-        while backlog and rows + backlog.peek().rows <= most:
+        rows = 0
+        while backlog and (not rows or rows + backlog.peek().rows <= most):
             rows += backlog.peek().rows
             shared.append(backlog.pop(backlog.peek().rows))
         taken = set(shared)

@@ -179,7 +179,8 @@ class Database:
     async def _find_truncation(self, watch: FileWatch) -> str:
         try:
             async with self.reading() as connection:
-                loss = await find_truncation(connection, watch.shrunk)
+                shrunk = [*watch.shrunk]  # another check may clear it meanwhile
+                loss = await find_truncation(connection, shrunk) and await find_truncation(connection, shrunk)
         except StoreUnavailable as error:
             if error.__cause__ is None or result_code(error.__cause__) not in _CUT_OFF:
                 raise  # it is examined again later

@@ -20,9 +20,9 @@ _SAVE = "INSERT INTO watermarks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET v
 def clock_moved(connection: sqlite3.Connection) -> float:
     """How far the wall clock has stepped since the schedules last moved with it, in seconds.
 
-    0 after a boot. What is stored for the next start changes with the schedules, as they move.
+    0 after a boot. What is stored for the next start is measured again when the schedules move.
     """
-    now = _read_clocks()
+    now = read_clocks()
     if now is None:
         return 0.0
     before = dict(
@@ -38,7 +38,7 @@ def clock_moved(connection: sqlite3.Connection) -> float:
     return 0.0
 
 
-def _read_clocks() -> tuple[int, int] | None:
+def read_clocks() -> tuple[int, int] | None:
     """A number for this boot, and when it was, in Unix milliseconds; None: not on this machine."""
     try:
         boot = sha256(_BOOT_ID.read_bytes()).digest()

@@ -209,7 +209,8 @@ class Writer(StoreReads, CommandExecutor):
         elif isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
             self._refuse(group, error)
         elif len(group) > 1:  # one command is defective; each is written by itself
-            for command in group:
+            order = [kind for kind, _ in _ORDER]
+            for command in sorted(group, key=lambda each: order.index(type(each))):
                 await self._commit([command], part=True)
         elif damaged:
             await self._on_damage(group[0], error)

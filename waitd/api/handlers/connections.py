@@ -8,6 +8,7 @@ from waitd.api.authentication import PRINCIPAL
 from waitd.api.dependencies import ApiDependencies
 from waitd.api.queries import check_known
 from waitd.api.server.bodies import json_response
+from waitd.api.server.seats import leave_seat
 from waitd.core.connections.connection import check_endpoint, is_conn_id
 from waitd.core.errors import InvalidInput, NotFound, UnknownConnection
 
@@ -39,6 +40,7 @@ class ConnectionHandlers:
                 check_endpoint(path)
             except ValueError as error:
                 raise InvalidInput.at(f"/{TRY}", str(error)) from None
+        leave_seat(request)  # the target may take long to answer
         try:
             return json_response(dict(await self._inspector.inspect(conn_id, path)))
         except UnknownConnection as error:

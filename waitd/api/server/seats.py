@@ -37,6 +37,14 @@ class _Seats:
                 self.leave()
             raise
 
+    def admit_all(self) -> None:
+        """Gives every waiting request a seat."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.taken += 1
+
     def leave(self) -> None:
         """Gives the seat to the next request that still waits, unless too many are taken.
 
@@ -73,7 +81,10 @@ class NamespaceSeats:
             if self._latest is not None:
                 self._shared_until = self._now() + SHARED_SECONDS
             self._latest = namespace
-        if seats.taken < SEATS or self._now() >= self._shared_until:
+        if self._now() >= self._shared_until:  # it is alone, or alone again
+            seats.admit_all()
+            seats.taken += 1
+        elif seats.taken < SEATS:
             seats.taken += 1
         else:
             await seats.wait()

@@ -38,6 +38,8 @@ _EXPIRED = re.compile(rb"expired|invalid[ _-]token", re.IGNORECASE)
 _THROTTLING = re.compile(
     rb'(?:Throttl|TooManyRequests|RequestLimitExceeded|ThroughputExceeded|SlowDown)[A-Za-z]{0,32}"'
 )
+#: These are searched in so many bytes: an error's code is at the start, and the event loop waits.
+_SEARCHED = 8192
 _V = TypeVar("_V")
 #: The reason of an outcome whose payload was over its size limit or was not JSON.
 RESULT_OMITTED = "result_omitted"
@@ -108,15 +110,18 @@ def refuses_credentials(status: int, content: bytes | None) -> bool:
 
     AWS's JSON services answer 400 to an expired or unknown key, with its code in the body.
     """
-    return status in {401, 403} or (status == 400 and _REFUSED_KEY.search(content or b"") is not None)
+    return status in {401, 403} or (
+        status == 400 and _REFUSED_KEY.search((content or b"")[:_SEARCHED]) is not None
+    )
 
 
 def says_rate_limit(status: int, content: bytes | None) -> bool:
     """Whether the body of a 403 or 400 says that the request is one too many."""
     pattern = {403: _RATE_LIMIT, 400: _THROTTLING}.get(status)
-    if pattern is None or not content or pattern.search(content) is None:
+    if pattern is None or not content:
         return False
-    return _EXPIRED.search(content) is None
+    start = content[:_SEARCHED]
+    return pattern.search(start) is not None and _EXPIRED.search(start) is None
 
 
 def rate_limited(status: int) -> Unreachable:

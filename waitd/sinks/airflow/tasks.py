@@ -70,7 +70,7 @@ class ResumeHoldOff:
         seconds = self._seconds
         if seconds is None:
             seconds = target.min_heartbeat_interval + HOLD_OFF_MARGIN
-        remaining = seconds - (parked_for or 0.0)
+        remaining = seconds - max(0.0, parked_for or 0.0)  # Airflow's clocks may disagree
         self._ends[target.conn_id, task] = self._now() + remaining
         return remaining
 

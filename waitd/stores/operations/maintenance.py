@@ -25,9 +25,16 @@ from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
+_same = waits.alias()
 _SETTLED = select(
     waits.c.id, waits.c.finished_seq, waits.c.namespace, waits.c.principal, waits.c.kept_bytes
-).where(HAS_ENDED, ~exists().where(deliveries.c.wait_id == waits.c.id, IS_QUEUED), ~HAS_JOB_TO_CANCEL)
+).where(
+    HAS_ENDED,
+    ~exists().where(deliveries.c.wait_id == waits.c.id, IS_QUEUED),
+    ~HAS_JOB_TO_CANCEL,
+    # Not one with a damaged id: it would not be found to be deleted, and fail the others.
+    exists().where(_same.c.id == waits.c.id),
+)
 PRUNABLE = Statement(
     _SETTLED.where(waits.c.finished_at < bindparam("before", type_=Float))
     .order_by(waits.c.finished_at)
@@ -122,6 +129,8 @@ async def find_longest_ended(
     left = dict(excess)
     chosen: list[int] = []
     for row_id, finished_at, namespace, size in rows:
+        if not isinstance(finished_at, float) or not isinstance(size, int | None):
+            continue  # the row is damaged
         if len(chosen) == limit or not left:
             return LongestEnded(chosen, finished_at)
         if namespace in left:
@@ -129,7 +138,8 @@ async def find_longest_ended(
             left[namespace] -= size or 0
             if left[namespace] <= 0:
                 del left[namespace]
-    return LongestEnded(chosen, rows[-1][1] if len(rows) == EXAMINED_ROWS else None)
+    readable = [row[1] for row in rows if isinstance(row[1], float)] if len(rows) == EXAMINED_ROWS else []
+    return LongestEnded(chosen, readable[-1] if readable else None)
 
 
 def check_writable(transaction: Transaction, commands: Sequence[CheckWritable]) -> None:

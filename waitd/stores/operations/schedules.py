@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from waitd.core.waits.delivery import MAX_SINK_RETRY_AFTER, RETRY_JITTER
+from waitd.stores import restart_clock
 from waitd.stores.operations.commands import ClampAttempts, ShiftSchedules
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import CLOCK_OFFSET
@@ -21,7 +22,7 @@ _SHIFT_ATTEMPTS = Statement(
         " last_attempt_at = coalesce(last_attempt_at, created_at) + :moved WHERE state = 'queued'"
     )
 )
-_SHIFT_OFFSET = Statement(text("UPDATE watermarks SET value = value + :milliseconds WHERE name = :name"))
+_SET_OFFSET = Statement(text("UPDATE watermarks SET value = :offset WHERE name = :name"))
 _SHIFT_DEADLINES = Statement(text("UPDATE waits SET deadline = deadline + :moved WHERE state = 'waiting'"))
 #: `since`: when the delivery was last attempted, or queued.
 _CLAMP = Statement(
@@ -41,9 +42,9 @@ def shift(transaction: Transaction, commands: Sequence[ShiftSchedules]) -> None:
         _SHIFT_ATTEMPTS.defer(transaction.connection, moved=command.moved)
         if abs(command.moved) >= MIN_DEADLINE_SHIFT:
             _SHIFT_DEADLINES.defer(transaction.connection, moved=command.moved)
-        _SHIFT_OFFSET.defer(
-            transaction.connection, milliseconds=round(command.moved * 1000), name=CLOCK_OFFSET
-        )
+        if clocks := restart_clock.read_clocks():
+            # Not by as much as the schedules: a machine that was suspended moved only these.
+            _SET_OFFSET.defer(transaction.connection, offset=clocks[1], name=CLOCK_OFFSET)
         transaction.clock_moved += command.moved
 
 

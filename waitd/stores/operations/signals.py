@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, func, select, text
+from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, exists, func, select, text
 
 from waitd.core.auth.quotas import Kept
 from waitd.core.errors import Conflict, InvalidInput, LimitReached
@@ -33,9 +33,13 @@ _SAVE = Statement(
         " ON CONFLICT (namespace, key, digest) DO UPDATE SET received_at = excluded.received_at"
     )
 )
+_same = signals.alias()
 _OLD = Statement(
     select(signals.c.id, signals.c.namespace, signals.c.key, signals.c.principal, signals.c.kept_bytes)
-    .where(signals.c.received_at < bindparam("before", type_=Float))
+    .where(
+        signals.c.received_at < bindparam("before", type_=Float),
+        exists().where(_same.c.id == signals.c.id),  # not one with a damaged id, which is not found
+    )
     .order_by(signals.c.received_at)
     .limit(bindparam("limit", type_=Integer))
 )

@@ -5,7 +5,7 @@ with the process. PostgreSQL looks at its lock file for the same reason.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from waitd.stores.sqlite.connection_thread import ConnectionThread
@@ -57,20 +57,21 @@ class FileWatch:
         return ""
 
 
-async def find_truncation(connection: ConnectionThread, shrunk: Mapping[str, int]) -> str:
-    """Which of the files that are smaller was cut off, in a sentence; "" if none was.
+async def find_truncation(connection: ConnectionThread, shrunk: Sequence[str]) -> str:
+    """Which of the files that have become smaller was cut off, in a sentence; "" if none was.
 
-    After a checkpoint, a file still has all that SQLite knows to be in it.
+    After a checkpoint, a file still has all that SQLite knows to be in it. A file that grows
+    meanwhile is no problem; after one that another checkpoint cuts, ask again.
     """
     ((page_size,),) = await connection.fetch_all("PRAGMA page_size")
     ((pages,),) = await connection.fetch_all("PRAGMA page_count")
-    for path, size in shrunk.items():
+    for path in shrunk:
         if not path.endswith("-wal"):
             needed = pages * page_size
         else:
             ((_, frames, _),) = await connection.fetch_all("PRAGMA wal_checkpoint(PASSIVE)")
             needed = _LOG_HEAD + frames * (page_size + _FRAME_HEAD) if frames > 0 else 0
-        if size < needed:
+        if os.stat(path).st_size < needed:  # noqa: PTH116 - as `identity_of`
             return f"{path} was cut off"
     return ""
 
