@@ -12,6 +12,8 @@ from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 
+pytestmark = pytest.mark.slow
+
 
 async def test_the_stored_bytes_arrive_as_a_cloudevent(broker_setup: SinkSetup) -> None:
     item = make_item()

@@ -26,6 +26,8 @@ from sink_setup import SinkSetup, open_setup
 
 from waitd.core.waits.delivery import Delivered
 
+pytestmark = pytest.mark.slow
+
 Step = Callable[[SinkSetup], Awaitable[None]]
 #: How many events each fault affects.
 COUNT = 5

@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
 from moto_s3 import S3Server, s3_server
 from provider_scene import ProviderScene, connect_airflow
+from stream_server import stream_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+#: One call of the client gives up after five attempts; the task goes on.
+MORE_THAN_A_CALL_TRIES = 7
 
 
 @pytest.fixture
@@ -149,8 +154,35 @@ async def test_the_wait_of_a_deleted_task_or_run_is_cancelled(scene: ProviderSce
     assert wait["outcome"]["reason"] == "task_gone"
 
 
-async def test_a_waitd_that_is_down_at_registration_costs_a_try(scene: ProviderScene) -> None:
-    await connect_airflow(scene.airflow, "http://127.0.0.1:1")
-    run = await scene.run("provider_pattern", job="unreachable")
-    assert (await run.ended(seconds=90))["state"] == "failed"
-    assert "waitd at http://127.0.0.1:1 does not answer" in await log_of(scene, run, "wait")
+async def test_a_waitd_that_is_away_at_registration_costs_no_try(scene: ProviderScene) -> None:
+    host, port = urlsplit(scene.waitd.url).hostname, urlsplit(scene.waitd.url).port
+    refused = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        if refused < MORE_THAN_A_CALL_TRIES:
+            refused += 1
+            writer.close()
+            return
+        upstream, downstream = await asyncio.open_connection(host, port)
+        await asyncio.gather(forward(reader, downstream), forward(upstream, writer))
+
+    async with stream_server(serve) as away:
+        await connect_airflow(scene.airflow, f"http://127.0.0.1:{away}")
+        run = await scene.run("provider_pattern", job="away")
+        parked = await run.parked()
+        assert (parked["state"], parked["try_number"]) == ("awaiting_input", 1)
+        assert refused == MORE_THAN_A_CALL_TRIES
+        scene.jobs.succeed("away")
+        after = await run.ended()
+    assert (after["state"], after["try_number"]) == ("success", 1)
+    assert "does not answer" in await log_of(scene, run, "wait")
+
+
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
