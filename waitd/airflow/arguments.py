@@ -123,13 +123,19 @@ def _own_kinds() -> Sequence[str]:
     return [part.strip() for part in conf.get("waitd", "own_kinds", fallback="").split(",") if part.strip()]
 
 
+#: The longest duration of an argument, in seconds: 300 years. Longer ones end after Python's dates.
+LONGEST = 1e10
+
+
 def to_seconds(name: str, value: object) -> float:
     """The value of an argument that is a timedelta or a number of seconds. Raises ValueError."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LONGEST:
         return float(value)
-    raise ValueError(f"Operator arg `{name}` must be timedelta object or a non-negative number")
+    raise ValueError(
+        f"Operator arg `{name}` must be timedelta object or a non-negative number of at most {LONGEST:g} seconds"
+    )
 
 
 def timing_problems(
