@@ -10,8 +10,10 @@ from api_fakes import Api, bearer, wait
 
 from waitd.api import application
 from waitd.api.server.seats import SEATS, SHARED_SECONDS, NamespaceSeats, leave_seat
+from waitd.api.server.throttle import Throttle
 from waitd.api.server.turns import Turns
 from waitd.core.auth.principal import Principal, Role
+from waitd.core.auth.quotas import Quota, Resource, Share
 from waitd.core.errors import Unauthenticated
 
 
@@ -29,9 +31,16 @@ class Teams:
         raise AssertionError(f"{token} is cached")
 
 
+#: More readers stay than there are seats.
+READERS = 2 * SEATS
+
+
 @pytest.fixture
 def more() -> dict[str, Any]:
-    return {"authenticator": Teams()}
+    stays = Share(READERS, READERS)
+    resources = Resource.LONG_POLLS, Resource.EVENT_STREAMS
+    quotas = {resource: Quota(resource, stays, total=READERS) for resource in resources}
+    return {"authenticator": Teams(), "throttle": Throttle(quotas=quotas)}
 
 
 def request_of(method: str = "GET") -> web.Request:
@@ -110,6 +119,14 @@ async def test_requests_that_queued_are_served_once_their_namespace_is_alone_aga
         await asyncio.gather(*queued)
 
 
+async def stay(api: Api) -> int:
+    """How many long-polls and event streams of `storm` are open."""
+    limits = (await api.get("/v1/limits", "storm"))["limits"]
+    return sum(
+        each["namespace"]["used"] for each in limits if each["limit"] in {"long_polls", "event_streams"}
+    )
+
+
 @pytest.mark.parametrize("path", ["/v1/waits/{id}?wait=60", "/v1/events"])
 async def test_readers_that_stay_take_no_seat(api: Api, path: str) -> None:
     created = await api.client.post("/v1/waits", json=wait(), headers=bearer("storm"))
@@ -118,10 +135,11 @@ async def test_readers_that_stay_take_no_seat(api: Api, path: str) -> None:
     assert (await api.client.get("/v1/waits", headers=bearer("quiet"))).status == 200
     readers = [
         asyncio.create_task(api.client.get(path.format(id=wait_id), headers=bearer("storm")))
-        for _ in range(2 * SEATS)
+        for _ in range(READERS)
     ]
-    await asyncio.sleep(0.1)
     async with asyncio.timeout(30):
+        while await stay(api) < READERS:
+            pass
         assert (await api.client.get(f"/v1/waits/{wait_id}", headers=bearer("storm"))).status == 200
     for reader in readers:
         reader.cancel()
