@@ -10,6 +10,9 @@ delivered to the storm's destination. Each storm has a new daemon with default l
 namespace is measured on it first alone and then in the storm. The daemon has one core. Storm,
 target and the measuring process share the others: where that is one core, the storm has a low
 priority, and the figures in a storm still include what the storm takes of that core.
+
+Memory is the peak in the storm, without what the limits grant: pages of lists and batches in
+progress, and the waits that are held.
 """
 
 import argparse
@@ -30,12 +33,13 @@ import uvloop
 from check_costs import measure_costs
 from figures import Figure, print_figures
 from lab import CORES, MeasuredDaemon, running_daemon, say, use_other_cores
-from storms import ROLES, SECRET, STORMS, Api, wait_on
+from storms import ROLES, SECRET, STORM_KEYS, STORMS, Api, wait_on
 
 from waitd.bench.children import ChildFailed, child
 from waitd.bench.machine import machine
 from waitd.bench.quantiles import quantile
 from waitd.core.auth.api_key import format_key
+from waitd.core.auth.quotas import DEFAULT_SHARES, PAGE_BYTES, Resource
 
 HERE = Path(__file__).parent
 SECONDS = 30.0
@@ -44,6 +48,8 @@ RATIO = 1.2
 #: The quiet namespace's calls a second of each kind, its polled waits, and their interval in
 #: seconds.
 CALLS_PER_SECOND, WAITS, INTERVAL = 25, 25, 1.0
+#: How many waits the daemon may hold.
+CAPACITY = 100_000
 KINDS = ("submit", "read", "lateness", "delivery")
 
 
@@ -149,6 +155,8 @@ class Result(NamedTuple):
         alone: milliseconds by kind before the storm.
         stormy: the same during the storm.
         rss: the daemon's memory before and at most during the storm, in bytes.
+        budget: what the limits allow of that for pages of lists and for batches, in bytes.
+        held: by how many waits it held more, before and after the storm at most, and their memory.
         disk: by how many bytes the state directory grew.
         answers: the statuses that the storm got.
     """
@@ -156,6 +164,8 @@ class Result(NamedTuple):
     alone: Mapping[str, Sequence[float]]
     stormy: Mapping[str, Sequence[float]]
     rss: tuple[int, int]
+    budget: int
+    held: tuple[int, float]
     disk: int
     answers: Mapping[str, int]
 
@@ -168,10 +178,54 @@ class Result(NamedTuple):
             figures.append(
                 Figure(f"{name}: {kind}", during / before if before else 0.0, "x", RATIO, note=note)
             )
-        mib = " → ".join(f"{size >> 20}" for size in self.rss)
+        (idle, most), (held, held_bytes) = self.rss, self.held
+        memory = f"{idle >> 20} → {most >> 20} MiB without {self.budget >> 20} MiB for pages and batches"
+        if held > 0:
+            memory += f" and {held_bytes / 2**20:.0f} MiB for {held:,} waits that it holds more"
         sent = ", ".join(f"{count:,} x {status}" for status, count in sorted(self.answers.items()))
-        figures.append(Figure(f"{name}: memory", self.rss[1] / self.rss[0], "x", note=f"{mib} MiB; disk +{self.disk / 1e6:.1f} MB; {sent}"))  # fmt: skip
+        note = f"{memory}; disk +{self.disk / 1e6:.1f} MB; {sent}"
+        ratio = (most - self.budget - max(0.0, held_bytes)) / idle
+        figures.append(Figure(f"{name}: memory", ratio, "x", RATIO, note=note))
         return figures
+
+
+def memory_budget(name: str) -> int:
+    """How many bytes of pages and of batches the default limits let a storm have in progress.
+
+    Those are as many lists as may be read at the same time, with a page each, or as many batches
+    as may be stored, with the body that the storm sends.
+    """
+    storm = STORMS[name]
+    request = storm.request(0, [""], "http://127.0.0.1:65535")
+    if request["path"].startswith("/v1/waits:batch"):
+        resource, size = Resource.BATCHES, len(request["body"])
+    elif request["path"].startswith("/v1/waits?"):
+        resource, size = Resource.READS, PAGE_BYTES
+    else:
+        return 0
+    share = DEFAULT_SHARES[resource]
+    return int(min(storm.connections, share.namespace, len(STORM_KEYS) * share.principal)) * size
+
+
+class PeakMemory:
+    """The most memory that a process had since this was made, as Linux counts it."""
+
+    def __init__(self, pid: int) -> None:
+        self._proc = Path(f"/proc/{pid}")
+        (self._proc / "clear_refs").write_text("5", "utf-8")
+
+    @property
+    def rss(self) -> int:
+        """In bytes."""
+        status = (self._proc / "status").read_text("utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+async def _held(daemon: MeasuredDaemon) -> tuple[int, float]:
+    """How many waits the daemon holds, and their memory in bytes."""
+    metrics = await daemon.metrics()
+    held = CAPACITY - int(metrics.total("waitd_capacity_left"))
+    return held, held * metrics.total("waitd_resident_bytes_per_wait")
 
 
 def _size(folder: Path) -> int:
@@ -207,7 +261,7 @@ async def run_storm(name: str, seconds: float) -> Result:
             "api_keys_file": keys,
             "state_dir": state,
             "open_metrics": "true",
-            "capacity": 100_000,
+            "capacity": CAPACITY,
         }
         async with (
             _storms("target") as target_process,
@@ -219,16 +273,23 @@ async def run_storm(name: str, seconds: float) -> Result:
             await quiet.start()
             await quiet.measure(min(seconds, 2.0))  # caches, connections and limits of origins
             alone = await quiet.measure(seconds)
-            rss, size = daemon.usage.rss, _size(state)
+            held, idle, size = await _held(daemon), daemon.usage.rss, _size(state)
+            peak = PeakMemory(daemon.process.pid)
             async with _storms(name, daemon.client.url, target, str(seconds + min(2.0, seconds))) as storm:
-                await _line(storm)
+                ready, most_held = asyncio.create_task(_line(storm)), held
+                while not ready.done():
+                    most_held = max(most_held, await _held(daemon))
+                    await asyncio.wait([ready], timeout=0.25)
+                await ready
                 if storm.stdin is not None:
                     storm.stdin.write(b"go\n")
                 await asyncio.sleep(min(1.0, seconds))
                 stormy = await quiet.measure(seconds)
-                most, grown = daemon.usage.rss, _size(state) - size
+                most, grown = peak.rss, _size(state) - size
                 answers = orjson.loads(await _line(storm))
-    return Result(alone, stormy, (rss, most), grown, answers)
+                most_held = max(most_held, await _held(daemon))
+    more = (most_held[0] - held[0], most_held[1] - held[1])
+    return Result(alone, stormy, (idle, most), memory_budget(name), more, grown, answers)
 
 
 def draw(file: Path, results: Mapping[str, Result]) -> None:
