@@ -1,6 +1,10 @@
 """Callers queue behind the commands and reads of their own namespace, not of others."""
 
 import asyncio
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from store_values import RecordingListener, new_wait
 
@@ -13,6 +17,25 @@ from waitd.stores.command_queue import GROUP_ROWS, SHARED_ROWS, CommandQueue
 from waitd.stores.database import READERS
 from waitd.stores.operations.commands import SaveApiKeys, SaveAttempt, SaveProgress, ShiftSchedules
 from waitd.stores.reader_slots import ReaderSlots
+
+
+def executed_bytecodes(call: Callable[[], object]) -> int:
+    """How many bytecodes the call takes, without those of functions written in C."""
+    executed = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal executed
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        executed += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return executed
 
 
 def by(namespace: str) -> Caller:
@@ -53,7 +76,26 @@ async def test_groups_keep_the_order_within_a_namespace_and_never_pass_a_shift_o
     assert set(quiet) <= set(groups[0])
     assert [len(group) for group in groups] == [SHARED_ROWS, GROUP_ROWS, GROUP_ROWS - SHARED_ROWS + 10, 1, 1]
     assert groups[-2:] == [[shift], [after]]
-    assert [command for group in groups for command in group if command in set(first)] == first
+    of_storm = set(first)
+    assert [command for group in groups for command in group if command in of_storm] == first
+
+
+async def test_what_many_namespaces_have_queued_is_shared_out_in_linear_time() -> None:
+    def share_out(namespaces: int) -> int:
+        queue, groups = CommandQueue(), []
+        for n in range(50 * namespaces):
+            queue.append(SaveApiKeys([], by=by(str(n % namespaces))))
+
+        def empty() -> None:
+            while queue:
+                groups.append(queue.next_group())
+
+        bytecodes = executed_bytecodes(empty)
+        assert sum(map(len, groups)) == 50 * namespaces
+        assert len({command.by for command in groups[0]}) == namespaces
+        return bytecodes
+
+    assert share_out(120) <= 4.4 * share_out(30), "four times as many commands of as many namespaces"
 
 
 async def test_no_insert_which_may_supersede_passes_the_result_of_an_attempt() -> None:

@@ -21,10 +21,14 @@ class CommandQueue:
 
     def __init__(self) -> None:
         self._commands: deque[Command[Any]] = deque()
-        self._shares = FairShares(lambda flow: DAEMON_WEIGHT if flow == DAEMON else 1.0)
+        #: What came before `_commands` and waits for its share.
+        self._attempts: deque[SaveAttempt] = deque()
+        self._backlog: FairBacklog[Command[Any]] = FairBacklog(
+            FairShares(lambda flow: DAEMON_WEIGHT if flow == DAEMON else 1.0)
+        )
 
     def __bool__(self) -> bool:
-        return bool(self._commands)
+        return bool(self._commands or self._backlog or self._attempts)
 
     def append(self, command: Command[Any]) -> None:
         """Queues a command."""
@@ -35,6 +39,8 @@ class CommandQueue:
 
         No command passes a `ShiftSchedules`, which moves what was scheduled before it.
         """
+        if self._backlog or self._attempts:
+            return self._share_out()
         commands = self._commands
         group = [commands.popleft()]
         rows = group[0].rows
@@ -42,25 +48,24 @@ class CommandQueue:
             rows += commands[0].rows
             group.append(commands.popleft())
         # Most groups are small, and all that is queued.
-        return group if rows <= SHARED_ROWS or len(group) + len(commands) == 1 else self._share_out(group)
-
-    def _share_out(self, group: list[Command[Any]]) -> list[Command[Any]]:
-        if isinstance(group[0], ShiftSchedules):
+        if rows <= SHARED_ROWS or len(group) + len(commands) == 1 or isinstance(group[0], ShiftSchedules):
             return group
-        while self._commands and not isinstance(self._commands[0], ShiftSchedules):
-            group.append(self._commands.popleft())
-        # Attempts before inserts, which may supersede: a delivery that was made stays delivered.
-        attempts = [command for command in group if isinstance(command, SaveAttempt)]
-        shared: list[Command[Any]] = [*attempts[:GROUP_ROWS]]
-        backlog: FairBacklog[Command[Any]] = FairBacklog(self._shares)
-        for command in group:
-            if not isinstance(command, SaveAttempt):
+        commands.extendleft(reversed(group))
+        return self._share_out()
+
+    def _share_out(self) -> list[Command[Any]]:
+        commands, attempts, backlog = self._commands, self._attempts, self._backlog
+        while commands and not isinstance(commands[0], ShiftSchedules):
+            command = commands.popleft()
+            if isinstance(command, SaveAttempt):
+                attempts.append(command)
+            else:
                 backlog.append(DAEMON if command.by is None else command.by.principal.namespace, command)
+        # Attempts before inserts, which may supersede: a delivery that was made stays delivered.
+        shared: list[Command[Any]] = [attempts.popleft() for _ in range(min(len(attempts), GROUP_ROWS))]
         most = GROUP_ROWS if len(backlog.flows) == 1 else SHARED_ROWS
         rows = 0
         while backlog and (not rows or rows + backlog.peek().rows <= most):
             rows += backlog.peek().rows
             shared.append(backlog.pop(backlog.peek().rows))
-        taken = set(shared)
-        self._commands.extendleft(command for command in reversed(group) if command not in taken)
         return shared
