@@ -1,15 +1,17 @@
 """Requests of one namespace queue behind its own, not behind those of others."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from api_fakes import Api, bearer, wait
+from api_fakes import Api, bearer, until, wait
 
 from waitd.api import application
-from waitd.api.server.seats import SEATS, SHARED_SECONDS, NamespaceSeats, leave_seat
+from waitd.api.server.seats import SEATS, SHARED_SECONDS, NamespaceSeats, leave_seat, reserve_seat, take_seat
 from waitd.api.server.throttle import Throttle
 from waitd.api.server.turns import Turns
 from waitd.core.auth.principal import Principal, Role
@@ -47,6 +49,11 @@ def request_of(method: str = "GET") -> web.Request:
     return make_mocked_request(method, "/")
 
 
+async def take_one(seats: NamespaceSeats, request: web.Request, namespace: str) -> None:
+    reserve_seat(request, seats, namespace)
+    await take_seat(request)
+
+
 async def settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -54,18 +61,18 @@ async def settle() -> None:
 
 async def test_a_namespace_beside_another_is_served_a_few_requests_at_a_time_in_their_order() -> None:
     seats, served, requests = NamespaceSeats(), [], [request_of() for _ in range(3 * SEATS)]
-    await seats.take(request_of(), "quiet")
+    await take_one(seats, request_of(), "quiet")
 
     async def take(n: int) -> None:
-        await seats.take(requests[n], "storm")
+        await take_one(seats, requests[n], "storm")
         served.append(n)
 
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(take(n)) for n in range(len(requests))]
         await settle()
         assert served == list(range(SEATS))
-        await seats.take(request_of(), "quiet")
-        await seats.take(request_of("POST"), "storm")  # writes do not wait for reads
+        await take_one(seats, request_of(), "quiet")
+        await take_one(seats, request_of("POST"), "storm")  # writes do not wait for reads
         started[SEATS].cancel()  # its client is gone
         leave_seat(requests[0])
         leave_seat(requests[0])
@@ -82,19 +89,19 @@ async def test_a_namespace_that_is_alone_or_is_alone_again_has_any_number_of_sea
     seats = NamespaceSeats(lambda: now)
     async with asyncio.timeout(30):
         for _ in range(10 * SEATS):
-            await seats.take(request_of(), "team")
-        await seats.take(request_of(), "other")
+            await take_one(seats, request_of(), "team")
+        await take_one(seats, request_of(), "other")
         now += SHARED_SECONDS
         for _ in range(10 * SEATS):
-            await seats.take(request_of(), "other")
+            await take_one(seats, request_of(), "other")
 
 
 async def test_a_namespace_that_took_more_seats_while_it_was_alone_gives_them_back() -> None:
     seats, crowd = NamespaceSeats(), [request_of() for _ in range(3 * SEATS)]
     for request in crowd:
-        await seats.take(request, "storm")
-    await seats.take(request_of(), "quiet")
-    late = asyncio.create_task(seats.take(request_of(), "storm"))
+        await take_one(seats, request, "storm")
+    await take_one(seats, request_of(), "quiet")
+    late = asyncio.create_task(take_one(seats, request_of(), "storm"))
     for request in crowd[: 2 * SEATS]:
         leave_seat(request)
         await settle()
@@ -107,16 +114,40 @@ async def test_a_namespace_that_took_more_seats_while_it_was_alone_gives_them_ba
 async def test_requests_that_queued_are_served_once_their_namespace_is_alone_again() -> None:
     now = 0.0
     seats = NamespaceSeats(lambda: now)
-    await seats.take(request_of(), "quiet")
+    await take_one(seats, request_of(), "quiet")
     async with asyncio.timeout(30):
         for _ in range(SEATS):
-            await seats.take(request_of(), "team")
-        queued = [asyncio.create_task(seats.take(request_of(), "team")) for _ in range(3)]
+            await take_one(seats, request_of(), "team")
+        queued = [asyncio.create_task(take_one(seats, request_of(), "team")) for _ in range(3)]
         await settle()
         assert not any(each.done() for each in queued)
         now += SHARED_SECONDS + 1
-        await seats.take(request_of(), "team")
+        await take_one(seats, request_of(), "team")
         await asyncio.gather(*queued)
+
+
+async def test_bodies_that_arrive_slowly_keep_no_seat(api: Api) -> None:
+    assert (await api.client.get("/v1/waits", headers=bearer("quiet"))).status == 200
+    halves = asyncio.Queue[None]()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        body = orjson.dumps(wait())
+        yield body[:10]
+        await halves.get()
+        yield body[10:]
+
+    headers = {**bearer("storm"), "Content-Type": "application/json"}
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        slow = [
+            tasks.create_task(api.client.post("/v1/waits", data=slow_body(), headers=headers))
+            for _ in range(2 * SEATS)
+        ]
+        used = api.dependencies.throttle.used
+        await until(lambda: used(Resource.REQUESTS, "storm", "key:storm")[0] == len(slow))
+        assert (await api.client.post("/v1/waits", json=wait(), headers=bearer("storm"))).status == 201
+        for _ in slow:
+            halves.put_nowait(None)
+    assert [each.result().status for each in slow] == [201] * len(slow)
 
 
 async def stay(api: Api) -> int:

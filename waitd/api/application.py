@@ -19,7 +19,7 @@ from waitd.api.queries import check_known
 from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
-from waitd.api.server.seats import NamespaceSeats, leave_seat
+from waitd.api.server.seats import NamespaceSeats, leave_seat, reserve_seat, take_seat
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.errors import AccessDenied, LimitReached
@@ -110,7 +110,9 @@ def _with_checks(
         throttle.begin(principal)
         try:
             if principal is not LOOPBACK_PRINCIPAL:  # this machine shares the daemon with no one
-                await seats.take(request, principal.namespace)
+                reserve_seat(request, seats, principal.namespace)
+            if body is None:  # else it takes one once the body is there
+                await take_seat(request)
             return await handle(request)
         finally:
             leave_seat(request)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from waitd.core.errors import StoreUnavailable
-from waitd.core.fair_shares import FairBacklog, FairShares
+from waitd.core.fair_shares import FairShares
+from waitd.waiters import Waiters
 
 #: The flow of the daemon's own reads, and its weight among the namespaces, which have 1.
 DAEMON, DAEMON_WEIGHT = "", 4.0
@@ -16,9 +17,7 @@ class ReaderSlots:
 
     def __init__(self, slots: int) -> None:
         self._free = slots
-        self._waiting: FairBacklog[asyncio.Future[None]] = FairBacklog(
-            FairShares(lambda flow: DAEMON_WEIGHT if flow == DAEMON else 1.0)
-        )
+        self._waiters = Waiters(FairShares(lambda flow: DAEMON_WEIGHT if flow == DAEMON else 1.0))
 
     @asynccontextmanager
     async def slot(self, flow: str, patience: float) -> AsyncIterator[None]:
@@ -37,23 +36,13 @@ class ReaderSlots:
             self._release()
 
     async def _wait(self, flow: str, patience: float) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(flow, turn)
         try:
             async with asyncio.timeout(patience):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():  # its turn came at the same moment
-                self._release()
-            if isinstance(error, TimeoutError):
-                raise StoreUnavailable("the database cannot be read now: every reader is busy") from None
-            raise
+                await self._waiters.wait(flow, self._release)
+        except TimeoutError:
+            raise StoreUnavailable("the database cannot be read now: every reader is busy") from None
 
     def _release(self) -> None:
-        """Gives a slot to the next who still waits."""
-        while self._waiting:
-            turn = self._waiting.pop()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+        """Gives the slot to the next who still waits."""
+        if not self._waiters.admit():
+            self._free += 1

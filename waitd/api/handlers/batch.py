@@ -14,7 +14,6 @@ from waitd.api.handlers.lists import StreamedAnswer
 from waitd.api.problems import classify_error, refusal
 from waitd.api.server.bodies import read_lines
 from waitd.api.server.loopback_guard import NDJSON
-from waitd.api.server.seats import leave_seat
 from waitd.api.server.turns import Turns
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.batch_slots import BatchSlots
@@ -69,7 +68,6 @@ class BatchHandlers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        leave_seat(request)
         with self._dependencies.throttle.hold(Resource.BATCHES, request[PRINCIPAL]):
             return await self._submit(request)
 

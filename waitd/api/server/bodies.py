@@ -15,6 +15,7 @@ from waitd import exact_json
 from waitd.api.problems import MAX_PROBLEMS, refusal
 from waitd.api.server.connection import ApiConnection
 from waitd.api.server.loopback_guard import JSON
+from waitd.api.server.seats import take_seat
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.repeated_fields import may_repeat, repeated_fields
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY, pointer
@@ -34,7 +35,7 @@ class MalformedBody(InvalidInput):
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Reads the body of a request that is not a batch.
+    """Reads the body of a request that is not a batch; the request takes its seat then.
 
     Raises:
         ProblemError: 413, it is larger than `MAX_BODY`; 408, it did not arrive in time.
@@ -46,6 +47,7 @@ async def read_body(request: web.Request) -> bytes:
         body += chunk
         if len(body) > MAX_BODY:
             raise _too_large(MAX_BODY)
+    await take_seat(request)
     return bytes(body)
 
 

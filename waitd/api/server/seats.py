@@ -4,12 +4,12 @@ All requests share one event loop and one writer, and each that is being served 
 So a namespace with many connections queues behind itself, and the requests of another one pass.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 from aiohttp import web
+
+from waitd.waiters import Waiters
 
 #: How many requests of a namespace that read are served at a time, and how many that write.
 SEATS = 8
@@ -20,46 +20,24 @@ SHARED_SECONDS = 60.0
 class _Seats:
     """The seats of one namespace: how many are taken, and who waits for one."""
 
-    __slots__ = ("taken", "waiting")
+    __slots__ = ("taken", "waiters")
 
     def __init__(self) -> None:
         self.taken = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Waits for a seat, which is taken then."""
-        turn = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # its turn came at the same moment
-                self.leave()
-            raise
+        self.waiters = Waiters()
 
     def admit_all(self) -> None:
         """Gives every waiting request a seat."""
-        while self.waiting:
-            turn = self.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                self.taken += 1
+        while self.waiters.admit():
+            self.taken += 1
 
     def leave(self) -> None:
         """Gives the seat to the next request that still waits, unless too many are taken.
 
         They are after a time in which the namespace was alone.
         """
-        while self.waiting and self.taken <= SEATS:
-            turn = self.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.taken -= 1
-
-
-#: A request has the seats here of which it takes one; None once it has left.
-_SEATS: web.RequestKey[_Seats | None] = web.RequestKey("_SEATS", _Seats)
+        if self.taken > SEATS or not self.waiters.admit():
+            self.taken -= 1
 
 
 class NamespaceSeats:
@@ -71,9 +49,9 @@ class NamespaceSeats:
         self._latest: str | None = None
         self._shared_until = 0.0
 
-    async def take(self, request: web.Request, namespace: str) -> None:
-        """Takes a seat for a request, which has to leave it; waits until there is one."""
-        key = namespace, request.method == "POST"
+    async def take(self, namespace: str, *, writes: bool) -> _Seats:
+        """Takes a seat, and waits until there is one; returns the seats that it is one of."""
+        key = namespace, writes
         seats = self._by_namespace.get(key)
         if seats is None:
             seats = self._by_namespace[key] = _Seats()
@@ -87,16 +65,48 @@ class NamespaceSeats:
         elif seats.taken < SEATS:
             seats.taken += 1
         else:
-            await seats.wait()
-        request[_SEATS] = seats
+            await seats.waiters.wait("", seats.leave)
+        return seats
+
+
+class _Seat:
+    """The seat of one request: whose it is, and of which seats it is one while it is taken."""
+
+    __slots__ = ("all", "namespace", "taken", "writes")
+
+    def __init__(self, all_: NamespaceSeats, namespace: str, *, writes: bool) -> None:
+        self.all, self.namespace, self.writes = all_, namespace, writes
+        self.taken: _Seats | None = None
+
+
+_SEAT: web.RequestKey[_Seat] = web.RequestKey("_SEAT", _Seat)
+
+
+def reserve_seat(request: web.Request, seats: NamespaceSeats, namespace: str) -> None:
+    """Makes a request one of a namespace, that takes a seat with `take_seat`.
+
+    It takes one of those for writing if it is a POST.
+    """
+    request[_SEAT] = _Seat(seats, namespace, writes=request.method == "POST")
+
+
+async def take_seat(request: web.Request) -> None:
+    """Takes a seat for a request that has reserved one, and waits until there is one.
+
+    A request with a body takes it once the body is there: however slowly that arrives, it keeps
+    no seat from others.
+    """
+    seat = request.get(_SEAT)
+    if seat is not None and seat.taken is None:
+        seat.taken = await seat.all.take(seat.namespace, writes=seat.writes)
 
 
 def leave_seat(request: web.Request) -> None:
     """Lets the next request of the namespace be served, also before this one is answered.
 
-    Requests that have a limit of their own leave at once: streams, long polls, lists and batches.
+    Requests that have a limit of their own leave at once: streams, long polls and lists.
     """
-    seats = request.get(_SEATS)
-    if seats is not None:
-        request[_SEATS] = None
+    seat = request.get(_SEAT)
+    if seat is not None and seat.taken is not None:
+        seats, seat.taken = seat.taken, None
         seats.leave()

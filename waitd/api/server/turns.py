@@ -4,7 +4,7 @@ import asyncio
 from time import monotonic
 from weakref import WeakKeyDictionary
 
-from waitd.core.fair_shares import FairBacklog, FairShares
+from waitd.waiters import Waiters
 
 #: How long one request may hold the event loop before it yields, in seconds.
 TURN_SECONDS = 0.001
@@ -14,28 +14,26 @@ class _TurnQueue:
     """The requests of one event loop that have more work to do; namespaces take turns."""
 
     def __init__(self) -> None:
-        self._waiting: FairBacklog[asyncio.Future[None]] = FairBacklog(FairShares())
+        self._waiters = Waiters()
         self._scheduled = False
 
     async def wait(self, namespace: str) -> None:
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        self._waiting.append(namespace, turn)
         if not self._scheduled:
             self._scheduled = True
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._give, loop)
-        await turn
+        await self._waiters.wait(namespace, _nothing)
 
     def _give(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gives the next one its turn, and calls itself again in the next turn of the loop."""
-        while self._waiting:
-            turn = self._waiting.pop()
-            if not turn.done():  # else its caller is gone
-                turn.set_result(None)
-                break
-        self._scheduled = bool(self._waiting)
+        self._waiters.admit()
+        self._scheduled = bool(self._waiters)
         if self._scheduled:
             loop.call_soon(self._give, loop)
+
+
+def _nothing() -> None:
+    """A turn that is not used is over with the turn of the event loop."""
 
 
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _TurnQueue] = WeakKeyDictionary()

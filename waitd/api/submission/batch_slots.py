@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from waitd.api.problems import refusal
+from waitd.waiters import wait_for_turn
 
 #: How many batches are read and stored at the same time: each may take some hundred MiB.
 MAX_RUNNING = 8
@@ -44,11 +45,7 @@ class BatchSlots:
         turn = asyncio.get_running_loop().create_future()
         self._queue[turn] = namespace
         try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # the slot was given to a caller that is gone
-                self._release(namespace)
-            raise
+            await wait_for_turn(turn, lambda: self._release(namespace))
         finally:
             self._queue.pop(turn, None)
 
