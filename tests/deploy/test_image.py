@@ -16,8 +16,8 @@ from manifests import DEPLOY, ROOT, STANDALONE, Object, find_object, pod_of
 from waitd import __version__
 
 CONTAINERFILE = DEPLOY / "Containerfile"
-#: Extras for development, for plots, and for Airflow's own environment.
-NOT_IN_THE_IMAGE = {"test", "plot", "airflow"}
+#: Extras for development, for plots and for Airflow's own environment, and a part of `server`.
+NOT_IN_THE_IMAGE = {"test", "plot", "airflow", "client"}
 
 
 @pytest.fixture

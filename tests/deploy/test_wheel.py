@@ -1,4 +1,4 @@
-"""The wheel is complete: installed into an empty environment, it runs the demo."""
+"""The wheel is complete: each extra works without the others, and the daemon runs the demo."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from cli_process import free_address, serving
 from manifests import ROOT
 
 from waitd import __version__
@@ -36,6 +37,14 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def refused(*command: str | Path) -> str:
+    """The sentence of a command that misses libraries."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (sentence,) = done.stderr.splitlines()
+    return sentence
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +98,26 @@ def test_the_metadata_has_python_versions_the_provider_and_project_urls(metadata
 
 
 @pytest.mark.long
-def test_the_installed_wheel_runs_the_demo_without_a_loss(wheel: Path, tmp_path: Path) -> None:
+def test_each_part_that_is_installed_works_and_names_the_next_one(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     venv.create(environment)
     pip = (Path(sys.executable), "-m", "pip", "--python", environment / "bin" / "python")
-    run(*pip, "install", "--quiet", "-c", ROOT / "config" / "constraints.txt", wheel, cwd=tmp_path)
+    pins = ROOT / "config" / "constraints.txt"
+    # Step by step: each extra is tried without what the next one brings.
+    run(*pip, "install", "--quiet", "-c", pins, wheel, cwd=tmp_path)
     waitd = environment / "bin" / "waitd"
+    assert "pip install 'waitd[client]'" in refused(waitd, "list")
+    run(*pip, "install", "--quiet", "-c", pins, f"{wheel}[client]", cwd=tmp_path)
+    with serving(tmp_path / "state", free_address()) as (url, _):
+        (tmp_path / "wait.json").write_text('{"kind": "signal", "params": {"key": "k"}, "timeout": 600}')
+        wait_id = run(waitd, "submit", "wait.json", cwd=tmp_path, WAITD_URL=url).strip()
+        assert wait_id in run(waitd, "list", cwd=tmp_path, WAITD_URL=url)
+        run(waitd, "signal", "k", cwd=tmp_path, WAITD_URL=url)
+        for command in ("watch", "show"):
+            assert "success" in run(waitd, command, wait_id, cwd=tmp_path, WAITD_URL=url)
+    for parts in (["serve"], ["demo"], ["demo", "--airflow"], ["check", "true"], ["presets"]):
+        assert "pip install 'waitd[server]'" in refused(waitd, *parts)
+    run(*pip, "install", "--quiet", "-c", pins, f"{wheel}[server]", cwd=tmp_path)
     version = run(waitd, "--version", cwd=tmp_path, WAITD_BUILD="0123abc")
     assert version == f"waitd {__version__} (build 0123abc)\n"
     result = json.loads(run(waitd, "demo", "--json", cwd=tmp_path, TMPDIR=str(tmp_path)))

@@ -44,6 +44,8 @@ def demo(
     (or XDG_CACHE_HOME), which takes one or two minutes and 1 GB of disk. The demo itself takes four
     minutes.
     """
+    import uvloop  # noqa: F401 - only the daemon has it: without, the processes of the demo fail
+
     if airflow:
         from waitd.cli.demo_airflow import demo_on_airflow
 
