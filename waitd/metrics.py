@@ -176,7 +176,7 @@ class Instruments:
         )
         self.disk_bytes = Gauge(
             "waitd_disk_bytes",
-            "The disk of the database: its size, what is free, what is free inside the database's file.",
+            "The disk of the database: its size, what is free, what is free in the file, the log's size.",
             ["part"],
             registry=r,
         )

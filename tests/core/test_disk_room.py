@@ -8,9 +8,9 @@ from waitd.core.errors import DiskNearlyFull
 MIB = 2**20
 
 
-def measured(free: float, reusable: float = 0, size: int = 10_000) -> DiskSpace:
+def measured(free: float, reusable: float = 0, size: int = 10_000, log: int = 0) -> DiskSpace:
     """A disk of 10 GB; sizes in MiB."""
-    return DiskSpace(size * MIB, int(free * MIB), int(reusable * MIB))
+    return DiskSpace(size * MIB, int(free * MIB), int(reusable * MIB), log * MIB)
 
 
 def accepts(room: DiskRoom, size: int = 0) -> bool:
@@ -29,7 +29,10 @@ def accepts(room: DiskRoom, size: int = 0) -> bool:
         (measured(256), True, False),
         (measured(255), True, True),
         (measured(100, 156), True, False),
-        (measured(31, 5_000), True, True),  # the log cannot grow
+        (measured(4, 5_000), False, False),
+        (measured(3, 5_000), True, True),  # the log cannot grow
+        (measured(3, 5_000, log=1), False, False),
+        (measured(0, 257, log=64), True, False),
         (measured(20, 0, size=100), False, False),  # a small disk
         (measured(19, 0, size=100), True, False),
         (measured(9, 0, size=100), True, True),
@@ -61,6 +64,22 @@ def test_what_was_taken_since_the_last_two_measurements_counts() -> None:
     assert not accepts(room, size), "it may be on its way to the disk"
     room.measure(measured(256 + WRITES * 2))
     assert [accepts(room, size) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("unknown", [None, DiskSpace(0, 0, 0)])
+def test_what_was_taken_is_given_back_though_the_disk_cannot_be_measured(unknown: DiskSpace | None) -> None:
+    room = DiskRoom(256 * MIB)
+    size = 2 * MIB - OVERHEAD
+    room.measure(unknown)
+    room.measure(measured(256 + 2 * WRITES * 2))
+    for _ in range(10):
+        assert [accepts(room, size) for _ in range(3)] == [True, True, False]
+        room.measure(unknown)
+        assert not accepts(room, size), "it may be on its way to the disk"
+        room.measure(unknown)
+    room.measure(measured(255))
+    room.measure(unknown)
+    assert room.full
 
 
 def test_without_a_reserve_nothing_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Files that are deleted, exchanged or copied under the store, or beside it."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -8,9 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from small_disk import mounted_small_disk
 from store_values import START, add, add_one, ending, finish, new_wait, opened, url_of
 from structlog.testing import capture_logs
 
+from waitd.core.disk_room import LOG_BYTES, DiskRoom
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.ports import WaitFilter
 from waitd.stores import Database, Store
@@ -274,3 +277,34 @@ async def test_the_disk_is_measured_with_the_free_pages_in_the_file(database: Pa
         assert after.reusable > 40 * 50_000
     async with opened(None) as store:
         assert await store.disk_space() is None
+
+
+async def test_on_a_full_disk_the_free_pages_of_the_file_are_room(tmp_path: Path) -> None:
+    async def fill_but_for(size: int) -> None:
+        space = await store.disk_space()
+        assert space is not None
+        with (disk / "filler").open("ab") as filler:
+            filler.write(bytes(space.free - size))
+        room.measure(await store.disk_space())
+
+    room = DiskRoom(2**28, 2**29)
+    with mounted_small_disk(tmp_path / "disk", 80) as disk:
+        async with opened(disk / "waitd.db") as store:
+            large = [new_wait(params={"endpoint": "x" * 20_000}, sinks=[]) for _ in range(1000)]
+            await asyncio.gather(*(store.finish(ending(wait)) for wait in await add(store, *large)))
+            await fill_but_for(0)
+            states = [(room.full, room.low)]
+            while await store.prune(START + 1000, 50):
+                pass
+            room.measure(await store.disk_space())
+            states.append((room.full, room.low))
+        async with opened(disk / "waitd.db") as store:
+            await fill_but_for(LOG_BYTES)
+            states.append((room.full, room.low))
+            assert states == [(True, True), (False, False), (False, False)]
+            # More than the log has room for.
+            await asyncio.gather(
+                *(store.insert([new_wait(params={"x": "x" * 10_000})] * 20) for _ in range(40))
+            )
+            assert len(await store.load_waiting(None, 10_000)) == 800
+            assert not store.failure

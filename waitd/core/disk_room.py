@@ -11,9 +11,11 @@ from waitd.core.errors import DiskNearlyFull
 
 #: A small disk has a smaller reserve, and is called low later: a tenth and a fifth of it.
 RESERVE_DIVISOR, LOW_DIVISOR = 10, 5
-#: An eighth of the reserve must be free outside of the database's file, for its log. As much must
-#: be free beside the reserve before requests are accepted again.
+#: An eighth of the reserve must be free beside it before requests are accepted again.
 STEP_DIVISOR = 8
+#: So much room the log of the database must have where the file itself has free pages. SQLite
+#: empties it into the file when it has 1,000 pages of 4 KiB, and keeps its file.
+LOG_BYTES = 4_000_000
 #: What a request takes beside its own size, and how often it is written: to the log and the file.
 OVERHEAD, WRITES = 1024, 2
 
@@ -25,11 +27,13 @@ class DiskSpace(NamedTuple):
         size: of the disk; 0: not known.
         free: what this process may still take.
         reusable: free pages inside the database's file, which never shrinks.
+        log: the size of the log's file, which is written again from its start.
     """
 
     size: int
     free: int
     reusable: int
+    log: int = 0
 
 
 class DiskRoom:
@@ -44,25 +48,32 @@ class DiskRoom:
         """`warning`: below so many bytes the disk is low; `reserve`: they are kept; 0: never."""
         self._reserve = reserve
         self._warning = warning
-        self._available = 0
+        self._space = DiskSpace(0, 0, 0)
         self._left = inf
         #: What was taken since the last measurement, and before it: some of that was not on disk.
         self._taken = self._taken_before = 0
         self.full = False
         self.low = False
 
-    def measure(self, space: DiskSpace) -> None:
-        """Notes the space of the disk."""
+    def measure(self, space: DiskSpace | None) -> None:
+        """Notes the space of the disk. None: it is not known, and thought to be as before."""
+        if space is not None and space.size:
+            self._space = space
+        space = self._space
         if not space.size:
             return
         reserve = min(self._reserve, space.size // RESERVE_DIVISOR)
         step = reserve // STEP_DIVISOR
-        self._available = space.free + space.reusable
-        left = min(self._available - reserve, space.free - step if space.free < step else inf)
+        log_lacks = min(step, LOG_BYTES) - space.free - space.log
+        left = min(self._available - reserve, -log_lacks if log_lacks > 0 else inf)
         self.full = reserve > 0 and left < (step if self.full else 0)
         self._taken, self._taken_before = 0, self._taken
         self._left = left - self._taken_before
         self.low = self.full or self._available < min(self._warning, space.size // LOW_DIVISOR)
+
+    @property
+    def _available(self) -> int:
+        return self._space.free + self._space.reusable
 
     @property
     def warning(self) -> str:

@@ -33,6 +33,7 @@ class DiskWatch:
         self._measure = measure
         self._clock = clock
         self._instruments = instruments
+        self._is_measured = False
 
     async def run(self) -> None:
         """Measures until it is cancelled."""
@@ -42,12 +43,15 @@ class DiskWatch:
 
     async def measure(self) -> None:
         """Measures once."""
+        why = "the file system does not tell its size"
         try:
             space = await self._measure()
-        except StoreUnavailable:
-            return
+        except StoreUnavailable as error:
+            space, why = None, str(error)
         if space is None:
+            self._on_unmeasured(why)
             return
+        self._is_measured = True
         for part, size in space._asdict().items():
             self._instruments.disk_bytes.labels(part).set(size)
         room = self.room
@@ -61,3 +65,10 @@ class DiskWatch:
             log.warning("disk_low", why=room.warning)
         elif before[1] and not room.low:
             log.info("disk_has_room_again")
+
+    def _on_unmeasured(self, why: str) -> None:
+        """What was accepted meanwhile must not add up to a full disk."""
+        self.room.measure(None)
+        if self._is_measured:
+            self._is_measured = False
+            log.warning("disk_not_measured", why=why, consequence="it is thought to be as full as before")

@@ -141,10 +141,8 @@ class Database:
         if not self.loss or self._watch is None or self._rescued or self._watch.shrunk:
             return
         self._rescued = True
-        if self._watch.is_unmoved():  # only its log was deleted: SQLite still has it open
-            with suppress(sqlite3.Error):
-                await (await self._open_writer()).fetch_all("PRAGMA wal_checkpoint(PASSIVE)")
-                log.info("database_rescued", saved="what was accepted until now is in the database's file")
+        if self._watch.is_unmoved() and await self._empty_log():  # only the log was deleted: it is still open
+            log.info("database_rescued", saved="what was accepted until now is in the database's file")
 
     async def disk_space(self) -> DiskSpace | None:
         """The space on the disk; None if the database is in memory or the disk says nothing.
@@ -230,9 +228,18 @@ class Database:
                 yield writer
                 await self._check_files()
                 await writer.fetch_all("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 await self._roll_back(writer)
+                if result_code(error) == sqlite3.SQLITE_FULL:
+                    await self._empty_log()  # the next transaction may have room in the log
                 raise
+
+    async def _empty_log(self) -> bool:
+        try:
+            await (await self._open_writer()).fetch_all("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            return False
+        return True
 
     async def _roll_back(self, writer: ConnectionThread) -> None:
         """Ends the transaction, which a failed COMMIT leaves open; else closes the connection."""
@@ -264,9 +271,8 @@ class Database:
                         self._idle_readers.append(reader)
         except sqlite3.Error as error:
             if is_damage(error):
-                raise StoreUnavailable(
-                    f"the database is damaged: {first_line(error)}. Its operator should {DAMAGE_REMEDY}"
-                ) from error
+                message = f"the database is damaged: {first_line(error)}. Its operator should {DAMAGE_REMEDY}"
+                raise StoreUnavailable(message) from error
             if is_unavailable(error):
                 raise StoreUnavailable(f"the database cannot be read now: {first_line(error)}") from error
             raise

@@ -59,7 +59,7 @@ from waitd.stores.operations.commands import (
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 from waitd.stores.queries.waits import rows_by_id
 from waitd.stores.reads import StoreReads
-from waitd.stores.sqlite.errors import is_unavailable
+from waitd.stores.sqlite.errors import is_unavailable, result_code
 from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
 
 #: How many waits the listener gets in one call.
@@ -161,13 +161,15 @@ class Writer(StoreReads, CommandExecutor):
             if not self._closing:
                 self._wakeup.clear()
 
-    async def _commit(self, group: list[Command[Any]], *, part: bool = False) -> None:
-        """Writes a group, or `part` of one that cannot be written as a whole."""
+    async def _commit(self, group: list[Command[Any]], *, part: bool = False) -> bool:
+        """Writes a group, or `part` of one that cannot be written as a whole; returns if it did."""
         try:
             transaction = await self._write(group)
         except Exception as error:  # noqa: BLE001 - no failure of a group may end the writer
+            if len(group) > 1 and result_code(error) == sqlite3.SQLITE_FULL:
+                return await self._commit_halves(_in_order(group), error)
             await self._on_failure(group, error)
-            return
+            return False
         if self.failure and not part:
             self.failure = ""
             log.info("store_writable_again")
@@ -176,6 +178,15 @@ class Writer(StoreReads, CommandExecutor):
         await self._notify(transaction)
         for command in group:
             _answer(command, command.answer)
+        return True
+
+    async def _commit_halves(self, group: list[Command[Any]], error: Exception) -> bool:
+        """Writes a group in two transactions: the disk may have no room for the log of one."""
+        half = len(group) // 2
+        if await self._commit(group[:half], part=True):
+            return await self._commit(group[half:], part=True)
+        self._refuse(group[half:], error)
+        return False
 
     async def _write(self, group: Sequence[Command[Any]]) -> Transaction:
         """Writes a group in one transaction, in the order of `_ORDER`."""
@@ -209,8 +220,7 @@ class Writer(StoreReads, CommandExecutor):
         elif isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
             self._refuse(group, error)
         elif len(group) > 1:  # one command is defective; each is written by itself
-            order = [kind for kind, _ in _ORDER]
-            for command in sorted(group, key=lambda each: order.index(type(each))):
+            for command in _in_order(group):
                 await self._commit([command], part=True)
         elif damaged:
             await self._on_damage(group[0], error)
@@ -291,6 +301,11 @@ class Writer(StoreReads, CommandExecutor):
                 getattr(listener, name)(value)
             except Exception:  # the change is on disk; one listener fails neither callers nor others
                 log.exception("store_listener_failed", listener=type(listener).__name__)
+
+
+def _in_order(group: Sequence[Command[Any]]) -> list[Command[Any]]:
+    order = [kind for kind, _ in _ORDER]
+    return sorted(group, key=lambda command: order.index(type(command)))
 
 
 def _answer(command: Command[Any], answer: Any) -> None:
