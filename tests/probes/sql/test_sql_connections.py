@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -248,6 +249,12 @@ def mysql_greeting(*, tls: bool) -> bytes:
     return len(body).to_bytes(3, "little") + b"\0" + body
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection with an RST."""
+    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 @pytest.mark.parametrize(
     ("mode", "tls", "says"),
     [
@@ -261,10 +268,11 @@ def mysql_greeting(*, tls: bool) -> bytes:
         ("DISABLED", True, ["plain"]),
     ],
 )
+@pytest.mark.parametrize("instead_of_tls", [b"no TLS, and no MySQL", b"", None])
 async def test_mysql_is_asked_for_tls_first(
-    *, mode: str | None, tls: bool, says: list[str], poke: SqlPoker
+    *, mode: str | None, tls: bool, says: list[str], instead_of_tls: bytes | None, poke: SqlPoker
 ) -> None:
-    """The server announces TLS and does not speak it, or does not announce it."""
+    """The server announces TLS, and then does not speak it, closes or resets; or announces none."""
     heard = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -272,7 +280,9 @@ async def test_mysql_is_asked_for_tls_first(
         head = await reader.read(4096)
         flags = int.from_bytes(head[4:8], "little")
         heard.append("nothing" if not head else "TLS" if flags & CLIENT.SSL else "plain")
-        writer.write(b"no TLS, and no MySQL" if heard[-1] == "TLS" else b"")
+        if heard[-1] == "TLS" and instead_of_tls is None:
+            reset(writer)
+        writer.write(instead_of_tls or b"" if heard[-1] == "TLS" else b"")
         writer.close()
 
     async with stream_server(serve) as port:

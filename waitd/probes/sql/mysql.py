@@ -3,7 +3,6 @@
 Imported when the first query needs it: aiomysql is optional.
 """
 
-import ssl
 from typing import Any
 
 import aiomysql
@@ -24,6 +23,8 @@ class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # a
         super().__init__(**kwargs)
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
         self._tls_required = tls_required
+        #: Whether the server announced TLS, and the handshake failed.
+        self.tls_failed = False
 
     async def _request_authentication(self) -> None:
         """Logs in. aiomysql itself does so in plain text where a server does not announce TLS."""
@@ -31,7 +32,11 @@ class SingleStatementConnection(aiomysql.Connection):  # type: ignore[misc]  # a
             if self._tls_required:
                 raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server does not speak TLS")
             self.client_flag &= ~CLIENT.SSL
-        await super()._request_authentication()
+        try:
+            await super()._request_authentication()
+        except OSError:  # what is no TLS, or a connection that the server closed or reset
+            self.tls_failed = bool(self.client_flag & CLIENT.SSL) and not self._secure
+            raise
 
     def close(self) -> None:
         """Closes at once: over TLS, a closing transport would wait for the server's goodbye."""
@@ -53,16 +58,16 @@ async def connect(*, tls_required: bool = False, **kwargs: Any) -> SingleStateme
         tls_required: do not log in without TLS. Otherwise it is used where it can be.
         kwargs: those of `aiomysql.connect`.
     """
+    connection = SingleStatementConnection(tls_required=tls_required, **kwargs)
     try:
-        return await _log_in(tls_required=tls_required, **kwargs)
-    except OperationalError as error:
-        if tls_required or not isinstance(error.__cause__, ssl.SSLError):
+        return await _log_in(connection)
+    except OperationalError:
+        if tls_required or not connection.tls_failed:
             raise
-    return await _log_in(**{**kwargs, "ssl": None})
+    return await _log_in(SingleStatementConnection(**{**kwargs, "ssl": None}))
 
 
-async def _log_in(**kwargs: Any) -> SingleStatementConnection:
-    connection = SingleStatementConnection(**kwargs)
+async def _log_in(connection: SingleStatementConnection) -> SingleStatementConnection:
     try:
         await connection.ping()  # connects
     except BaseException:
