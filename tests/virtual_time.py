@@ -17,6 +17,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
+        self.sleeps = 0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
@@ -24,6 +25,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready:
             self.now += max(timeout, 0.0)
+            self.sleeps += timeout > 0
         return ready
 
 
@@ -34,6 +36,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    @property
+    def sleeps(self) -> int:
+        """How often it had nothing to do, and was woken by a timer."""
+        return self._jumping.sleeps
 
 
 class VirtualClock(WallTime, Clock):

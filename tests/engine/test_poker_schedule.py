@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from engine_harness import RunPoker, running_poker
-from fakes import ScriptedProbe, after, done_at, hang, waiting
+from fakes import ScriptedProbe, TasklessProbe, after, done_at, hang, waiting
 from msgspec.structs import replace
-from virtual_time import in_virtual_time
+from virtual_time import VirtualTimeLoop, in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Unreachable
 from waitd.core.waits.wait import EMPTY_PROGRESS, WaitState, record_verdict
@@ -39,6 +39,25 @@ async def test_equal_targets_that_are_due_together_share_a_poke(run_poker: RunPo
         await asyncio.sleep(35)
         assert set(harness.probe.groups) == {50}
         assert harness.sample("waitd_pokes_coalesced_total") == 49 * len(harness.probe.groups)
+
+
+@in_virtual_time
+async def test_a_daemon_with_few_pokes_is_seldom_woken() -> None:
+    """A waking costs more than a poke: those of 1,000 hosts share the ones of a slot."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    async with running_poker(lambda *_: after(0.005, Pending()), probe=TasklessProbe) as harness:
+        for n in range(1000):
+            harness.add(f"w{n}", host=f"h{n}", interval=30)
+
+        def pokes() -> int:
+            return sum(map(len, harness.probe.poked_at.values()))
+
+        await asyncio.sleep(30)
+        sleeps, poked = loop.sleeps, pokes()
+        await asyncio.sleep(60)
+        assert pokes() - poked == pytest.approx(2000, abs=50)
+        assert (loop.sleeps - sleeps) / (pokes() - poked) < 1.2
 
 
 @in_virtual_time

@@ -39,7 +39,7 @@ class StandaloneWait:
     @property
     def phase(self) -> float:
         """Its offset on the grid of due times; see `waitd.core.waits.schedule`."""
-        return grid_phase(self.target.key)
+        return grid_phase(self.target.key, self.pacing.poke_interval)
 
 
 async def run_wait(

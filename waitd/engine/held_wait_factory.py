@@ -52,7 +52,7 @@ class HeldWaitFactory:
             kind,
             target,
             pacing,
-            grid_phase(target.key or wait.id),
+            grid_phase(target.key or wait.id, pacing.poke_interval),
             wait.deadline,
             spec.silent_fail,
             wait.progress,

@@ -13,15 +13,20 @@ from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue, Origins
 from waitd.ports import CancelPoke
 
-#: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much
-#: at most.
+#: Pokes in progress are checked for timeouts when the first of them times out, and not more often
+#: than this, in seconds: a timeout is late by this much at most.
 TIMEOUT_CHECK_SECONDS = 0.05
+#: Meanwhile a stall is looked for this often, in seconds. Each check wakes the daemon, which costs
+#: it more than a poke.
+STALL_CHECK_SECONDS = 0.25
 #: A check that is later than this was stalled: the machine was suspended, or the loop was blocked.
 #: The answers that came meanwhile are not read yet, so the pokes in progress get that time back.
 STALL_SECONDS = 1.0
 #: The most pokes started, or timed out, in one turn of the event loop; everything else needs its
 #: turn soon.
 STARTS_PER_TURN = 50
+#: The loop's timers are this early at most, in seconds.
+_TIMER_SECONDS = 0.002
 
 
 class PokeAttempt(Struct, eq=False):
@@ -66,7 +71,7 @@ class PokeAttempts:
 
     Attributes:
         in_progress: the pokes.
-        started: to be set when there is a first poke, or when an origin's pace delays one.
+        next_check: when they are checked, monotonic seconds; see `watch`.
         ended: to be set when a poke ends while the poker stops.
     """
 
@@ -76,8 +81,22 @@ class PokeAttempts:
         self._origins = origins
         self._start_queued = start_queued
         self.in_progress: set[PokeAttempt] = set()
-        self.started = asyncio.Event()
+        self.next_check = inf
+        self._sooner = asyncio.Event()
         self.ended = asyncio.Event()
+
+    def watch(self, attempt: PokeAttempt) -> None:
+        """Checks by the time that a new poke times out. Call it if that is before `next_check`."""
+        self._check_at(min(attempt.cutoff, attempt.started + STALL_CHECK_SECONDS))
+
+    def watch_pace(self, monotonic: float) -> None:
+        """Checks soon, since the pace of an origin holds a poke back."""
+        self._check_at(monotonic + TIMEOUT_CHECK_SECONDS)
+
+    def _check_at(self, when: float) -> None:
+        if when < self.next_check:
+            self.next_check = when
+            self._sooner.set()
 
     async def run(self) -> None:
         """Times pokes out until it is cancelled; meanwhile, gives origins with a pace their turns.
@@ -85,14 +104,13 @@ class PokeAttempts:
         One check of all pokes costs less than a timer for each.
         """
         while True:
-            if not self.in_progress and not self._origins.paced:
-                await self._clock.sleep_until(inf, self.started)
-            expected = self._clock.monotonic() + TIMEOUT_CHECK_SECONDS
-            await self._clock.sleep(TIMEOUT_CHECK_SECONDS)
+            await self._clock.sleep_until(self.next_check, self._sooner)
             now = self._clock.monotonic()
-            if now - expected > STALL_SECONDS:
+            if now < self.next_check - _TIMER_SECONDS:
+                continue  # it was moved
+            if now - self.next_check > STALL_SECONDS:
                 for attempt in self.in_progress:
-                    attempt.cutoff += now - expected
+                    attempt.cutoff += now - self.next_check
             for n, attempt in enumerate([one for one in self.in_progress if one.cutoff <= now], 1):
                 attempt.expire()
                 if n % STARTS_PER_TURN == 0:
@@ -100,6 +118,15 @@ class PokeAttempts:
             if self._origins.paced:
                 self._origins.release(now)
                 self._start_queued()
+            self._set_next_check()
+
+    def _set_next_check(self) -> None:
+        now, first = self._clock.monotonic(), inf
+        if self._origins.paced:
+            first = now
+        elif self.in_progress:
+            first = min(now + STALL_CHECK_SECONDS, *(attempt.cutoff for attempt in self.in_progress))
+        self.next_check = max(first, now + TIMEOUT_CHECK_SECONDS)
 
     async def wait_for_end(self, until: float) -> None:
         """Waits until a poke ends or the monotonic time `until` comes, while the poker stops."""

@@ -233,7 +233,7 @@ class Poker(StoreListener):
             taken = self._origins.take(now, monotonic, final_only=running >= self._concurrency)
             if taken is None:
                 if self._origins.paced:
-                    self._attempts.started.set()
+                    self._attempts.watch_pace(monotonic)
                 return
             self._start_poke(*taken, now, monotonic)
         self._start_in_next_turn()
@@ -256,8 +256,8 @@ class Poker(StoreListener):
         timeout, final = first.target.request_timeout, first.final
         cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if final else timeout)
         attempt = PokeAttempt(group, origin, started, cutoff, final)
-        if not self._in_progress:
-            self._attempts.started.set()
+        if cutoff < self._attempts.next_check:
+            self._attempts.watch(attempt)
         self._in_progress.add(attempt)
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)

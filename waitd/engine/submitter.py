@@ -206,7 +206,7 @@ class Submitter(Probe):
             return Failure(SUBMIT_NO_HANDLE, f"The job was submitted, but its handle cannot be used: {error}")
         # From now on the wait's own kind is its probe.
         held.kind, held.target = target.kind, own
-        held.phase = grid_phase(own.key or held.id)
+        held.phase = grid_phase(own.key or held.id, held.pacing.poke_interval)
         return done.verdict
 
     async def _save(self, held: HeldWait, target: Unsubmitted, submission: Submission) -> None:

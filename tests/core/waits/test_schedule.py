@@ -46,13 +46,22 @@ def test_missed_pokes_collapse_into_one() -> None:
 
 
 def test_equal_targets_share_a_phase_and_different_ones_spread() -> None:
-    assert grid_phase("GET http://a/1") == grid_phase("GET http://a/1")
-    phases_of_many = sorted(grid_phase(f"GET http://a/{n}") for n in range(10_000))
+    assert grid_phase("GET http://a/1", 60) == grid_phase("GET http://a/1", 60)
+    phases_of_many = sorted(grid_phase(f"GET http://a/{n}", 60) for n in range(10_000))
     assert all(abs(phase - n / 10_000) < 0.02 for n, phase in enumerate(phases_of_many))
 
 
 def test_the_phase_is_the_same_in_every_process() -> None:
-    assert grid_phase("GET http://a/1") == 0.3260466903448105
+    assert grid_phase("GET http://a/1", 86_400) * 86_400 == pytest.approx(28_170.4)
+
+
+@pytest.mark.parametrize(("interval", "slot"), [(60, 0.05), (10, 0.05), (1, 0.01), (0.1, 0.001)])
+def test_what_is_due_within_a_slot_is_due_together(interval: float, slot: float) -> None:
+    """Each waking costs: waits with an interval of 60 s wake a daemon up to 20 times a second."""
+    slots = {grid_phase(f"GET http://a/{n}", interval) * interval / slot for n in range(2000)}
+    assert all(each == pytest.approx(round(each)) for each in slots)
+    assert len(set(map(round, slots))) <= interval / slot
+    assert max(slots) > 0.9 * interval / slot
 
 
 @given(intervals, st.integers(0, 10_000), st.floats(0.1, 1e6), jitters)

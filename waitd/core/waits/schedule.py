@@ -2,7 +2,8 @@
 
 Due times lie on a grid: phase + k · poke_interval. The phase is a hash of the coalescing key, so
 that waits on the same target are due together and can share one request, waits on different targets
-spread evenly, and nothing needs to be stored.
+spread evenly, and nothing needs to be stored. Phases lie on slots, since each waking of a daemon
+costs more than a poke: what is due within a slot shares one.
 """
 
 from math import floor
@@ -26,6 +27,9 @@ BACKOFF_JITTER = 0.25
 #: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
 #: by their phase.
 CATCH_UP_SECONDS = 10.0
+#: The slots of a grid, in seconds; an interval has at least MIN_SLOTS.
+SLOT_SECONDS = 0.05
+MIN_SLOTS = 100
 
 
 class Pacing(NamedTuple):
@@ -36,12 +40,13 @@ class Pacing(NamedTuple):
     max_wait: float | None = None
 
 
-def grid_phase(key: str) -> float:
+def grid_phase(key: str, poke_interval: float) -> float:
     """The phase of a target's grid as a share of the interval, in [0, 1).
 
     Stable across processes.
     """
-    return crc32(key.encode("utf-8", "surrogatepass")) / 2**32
+    slots = max(MIN_SLOTS, poke_interval / SLOT_SECONDS)
+    return floor(crc32(key.encode("utf-8", "surrogatepass")) / 2**32 * slots) / slots
 
 
 def next_grid_point(phase: float, poke_interval: float, started_at: float, now: float) -> float:
