@@ -2,12 +2,13 @@
 
 `EgressGuard` checks hosts and makes connectors for aiohttp sessions; each address is checked when
 its socket is made, and each answer is bounded (`answer_limits`). `TlsContexts` and `tls` have the
-TLS contexts, which resume sessions, and `IdleConnections` bounds the idle connections. `read_body`
-reads and decodes bodies within a limit. `JsonClient` sends requests to the operator's services
-(token endpoints, secret stores, the identity provider, Airflow), and `ServiceClient` is the base of
-their clients. Probes and webhooks have their own sessions. `CachingResolver` looks host names up
-for the whole daemon, and `ResolverLoop` is the event loop that does so for libraries. The rules
-themselves are pure: `waitd.core.connections.egress`.
+TLS contexts, which resume sessions, `IdleConnections` bounds the idle connections, and `opening`
+those that open in a turn of the loop. `read_body` reads and decodes bodies within a limit.
+`JsonClient` sends requests to the operator's services (token endpoints, secret stores, the identity
+provider, Airflow), and `ServiceClient` is the base of their clients. Probes and webhooks have their
+own sessions. `CachingResolver` looks host names up for the whole daemon, and `ResolverLoop` is the
+event loop that does so for libraries. The rules themselves are pure:
+`waitd.core.connections.egress`.
 """
 
 from waitd.outgoing.bodies import drain_body, read_body

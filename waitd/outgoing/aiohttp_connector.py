@@ -1,5 +1,5 @@
-"""aiohttp's connector with bounded answers, resumed TLS sessions, a bound on idle connections, and
-errors that name the proxy.
+"""aiohttp's connector with bounded answers, resumed TLS sessions, few new connections in a turn
+of the loop, a bound on idle connections, and errors that name the proxy.
 
 It overrides undocumented methods of aiohttp; the tests send requests through them.
 """
@@ -17,6 +17,7 @@ from yarl import URL
 
 from waitd.outgoing.answer_limits import BoundedResponseHandler
 from waitd.outgoing.errors import InvalidHttp, ProxyFailed, describe_error, describe_refusing_proxy
+from waitd.outgoing.opening import opening_turns
 from waitd.outgoing.tls_sessions import PORT, TlsContexts
 
 #: Seconds after which a session closes an idle connection; most servers close it earlier.
@@ -43,6 +44,7 @@ class Connector(aiohttp.TCPConnector):
         self._factory = protocol
         self._contexts = tls
         self._max_idle = max_idle
+        self._openings = opening_turns()
 
     def _get_ssl_context(self, req: ClientRequest) -> ssl.SSLContext | None:
         if not req.is_ssl():
@@ -58,6 +60,13 @@ class Connector(aiohttp.TCPConnector):
             return await super()._create_connection(req, *options)
         finally:
             PORT.reset(token)
+
+    async def _wrap_create_connection(
+        self, *args: Any, **options: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        """Opens a connection to an address, in a turn that may open one more."""
+        await self._openings.wait()
+        return await super()._wrap_create_connection(*args, **options)
 
     def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
         """Builds the request to a proxy, for which the certificates of the target do not hold."""
