@@ -37,8 +37,9 @@ class Waiters:
     def admit(self) -> bool:
         """Hands over to the next task that still waits; returns False if there is none."""
         while self._backlog:
-            turn = self._backlog.pop()
-            if not turn.done():  # else the task was cancelled
-                turn.set_result(None)
+            if self._backlog.peek().done():  # the task was cancelled, and its flow has had nothing
+                self._backlog.pop(cost=0)
+            else:
+                self._backlog.pop().set_result(None)
                 return True
         return False

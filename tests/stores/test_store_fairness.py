@@ -6,9 +6,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
 from store_values import RecordingListener, new_wait
 
 from waitd.core.auth.principal import Principal, Role
+from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
 from waitd.ports import WaitFilter
@@ -131,6 +133,25 @@ async def test_reads_take_turns_by_namespace_and_each_slot_is_given_once() -> No
     assert order.count("storm") == 20
     assert [n for n, name in enumerate(order) if name == "quiet"][-1] <= 8
     await asyncio.wait_for(read("last"), 30)
+
+
+async def test_reads_that_timed_out_put_their_namespace_behind_no_other() -> None:
+    slots = ReaderSlots(1)
+    order: list[str] = []
+
+    async def read(name: str) -> None:
+        async with slots.slot(name, 30):
+            order.append(name)
+
+    async with asyncio.TaskGroup() as tasks, slots.slot("first", 30):
+        for _ in range(20):
+            with pytest.raises(StoreUnavailable, match="busy"):
+                async with slots.slot("unlucky", 0):
+                    pytest.fail("the slot is taken")
+        for name in ["other"] * 10 + ["unlucky"] * 3:
+            tasks.create_task(read(name))
+        await asyncio.sleep(0)
+    assert max(n for n, name in enumerate(order) if name == "unlucky") <= 5
 
 
 async def test_a_list_of_one_namespace_passes_the_queued_lists_of_another(store: Store) -> None:
