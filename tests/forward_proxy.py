@@ -6,14 +6,18 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from installation import require_apt_package
 from open_connection import accepts_connections
-from stream_server import stream_server
+from stream_server import reset, stream_server
 
 from waitd.bench.children import check_running, child, free_port
 
 LOGIN, PASSWORD = "waitd-user", "planted-pw"
+
+#: How a proxy fails without an answer.
+Failure = Literal["hang", "reset"]
 
 _CONFIG = """Port {port}
 Listen 127.0.0.1
@@ -59,12 +63,12 @@ async def tinyproxy(folder: Path, *, login: bool = False) -> AsyncIterator[Tinyp
 
 
 class SmallProxy:
-    """A proxy that answers `answer` to each request, or opens a tunnel where that is None.
+    """A proxy that answers `answer` to each request, hangs, resets, or if None opens a tunnel.
 
     It stands for the failures of proxies, and for proxies of https, which tinyproxy is not.
     """
 
-    def __init__(self, answer: bytes | None = None) -> None:
+    def __init__(self, answer: bytes | Failure | None = None) -> None:
         self.answer = answer
         self.url = ""
         #: The heads that it got.
@@ -76,7 +80,12 @@ class SmallProxy:
         """Serves one connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
-        if self.answer is not None:
+        if self.answer == "hang":
+            await asyncio.Event().wait()
+        if self.answer == "reset":
+            reset(writer)
+            return
+        if isinstance(self.answer, bytes):
             writer.write(self.answer)
             writer.close()
             return
@@ -98,7 +107,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def small_proxy(
-    answer: bytes | None = None, *, tls: ssl.SSLContext | None = None
+    answer: bytes | Failure | None = None, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[SmallProxy]:
     """Runs a `SmallProxy`."""
     proxy = SmallProxy(answer)

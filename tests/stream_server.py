@@ -8,6 +8,7 @@ later test fails with the warning.
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -59,6 +60,12 @@ def answering(answer: bytes) -> Handler:
             writer.write(answer)
 
     return serve
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Resets a connection."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 class ClosingServer:

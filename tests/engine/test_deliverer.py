@@ -10,9 +10,10 @@ from unittest.mock import patch
 import pytest
 from deliverer_harness import DelivererHarness, running_deliverer
 from engine_harness import running
-from fakes import RecordingTarget, defect
+from fakes import RecordingTarget, after, defect
 from virtual_time import in_virtual_time
 
+from waitd.core.connections.proxies import note_proxy
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.local_trouble import NAME_SERVERS_SILENT
 from waitd.core.waits.delivery import (
@@ -123,6 +124,22 @@ async def test_a_defect_in_a_sink_loses_no_event() -> None:
         harness.queue("d")
         await asyncio.sleep(60)
         assert harness.state("d") is DeliveryState.DELIVERED
+
+
+@in_virtual_time
+async def test_an_attempt_that_times_out_behind_a_proxy_names_it() -> None:
+    async def behind_proxy() -> Receipt:
+        try:
+            return await after(100.0, Delivered())
+        except asyncio.CancelledError as error:
+            note_proxy(error, "http://proxy:3128")
+            raise
+
+    async with running_deliverer(lambda _: behind_proxy()) as harness:
+        harness.queue("a")
+        await asyncio.sleep(16)
+        [(_, attempt)] = harness.outbox.history
+    assert attempt.last_error == "No answer within 15 s. The request goes through http://proxy:3128."
 
 
 @in_virtual_time

@@ -11,6 +11,7 @@ from engine_harness import PokerHarness, RunPoker, running_poker
 from fakes import TasklessProbe, after, defect, hang
 from virtual_time import in_virtual_time
 
+from waitd.core.connections.proxies import note_proxy
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.engine.poke_attempts import STARTS_PER_TURN, PokeAttempt
 
@@ -38,6 +39,22 @@ async def test_a_poke_that_goes_on_in_a_task_times_out_by_the_tasks_cancellation
         await asyncio.sleep(5.1)
         assert [run.reason for run in harness.live("w").progress.runs] == ["timeout"]
         assert harness.probe.cancelled == 0
+
+
+@in_virtual_time
+async def test_a_poke_that_times_out_behind_a_proxy_names_it(run_poker: RunPoker) -> None:
+    async def behind_proxy() -> Verdict:
+        try:
+            return await hang()
+        except asyncio.CancelledError as error:
+            note_proxy(error, "http://user:password@proxy:3128")
+            raise
+
+    async with run_poker(lambda *_: behind_proxy()) as harness:
+        harness.add("w", request_timeout=5.0)
+        await asyncio.sleep(5.1)
+        [run] = harness.live("w").progress.runs
+    assert run.message == "No complete answer in time. The request goes through http://proxy:3128."
 
 
 @in_virtual_time

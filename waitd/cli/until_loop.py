@@ -7,9 +7,10 @@ store.
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from waitd.core.connections.proxies import noted_proxy, through_proxy
 from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, Pacing, grid_phase
 from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
@@ -102,6 +103,6 @@ async def poke_once(wait: StandaloneWait, probe: Probe, seconds: float) -> Verdi
     try:
         async with asyncio.timeout(seconds):
             [verdict] = await probe.poke([wait])
-    except TimeoutError:
-        return TIMED_OUT
+    except TimeoutError as error:
+        return replace(TIMED_OUT, message=through_proxy(TIMED_OUT.message, noted_proxy(error)))
     return verdict

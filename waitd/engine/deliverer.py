@@ -15,6 +15,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from waitd.core.connections.proxies import noted_proxy, through_proxy
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
 from waitd.core.fair_shares import FairBacklog, FairShares, Weight, equal_weight
 from waitd.core.local_trouble import local_trouble
@@ -300,8 +301,9 @@ class Deliverer(StoreListener):
         try:
             async with asyncio.timeout(self._attempt_timeout):
                 return await sink.deliver(target, item)
-        except TimeoutError:
-            return DeliveryFailed(f"No answer within {self._attempt_timeout:g} s.")
+        except TimeoutError as error:
+            why = f"No answer within {self._attempt_timeout:g} s."
+            return DeliveryFailed(through_proxy(why, noted_proxy(error)))
         except Exception as error:  # a defect of the sink must not lose the event
             trouble = local_trouble(error)
             if trouble is None:

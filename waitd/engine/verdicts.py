@@ -3,12 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from math import inf
 from typing import Protocol
 
 import structlog
 
+from waitd.core.connections.proxies import noted_proxy, through_proxy
 from waitd.core.errors import StoreUnavailable
 from waitd.core.local_trouble import local_trouble, local_verdict
 from waitd.core.waits.step import Finish, step
@@ -161,7 +163,7 @@ def _verdicts_of(attempt: PokeAttempt, result: Sequence[Verdict] | BaseException
     """The verdicts of a poke that may have ended with an error; none if the poker stopped it."""
     group = attempt.group
     if isinstance(result, asyncio.CancelledError) and (attempt.expired or attempt.stopped):
-        return [TIMED_OUT] * len(group) if attempt.expired else []
+        return [_timed_out(result)] * len(group) if attempt.expired else []
     if isinstance(result, BaseException):
         if trouble := local_trouble(result):
             return [local_verdict(trouble)] * len(group)
@@ -173,6 +175,11 @@ def _verdicts_of(attempt: PokeAttempt, result: Sequence[Verdict] | BaseException
     # A defect of the probe does not end the wait.
     log.error("probe_failed", kind=group[0].kind.name, exc_info=defect)
     return [PROBE_FAILED] * len(group)
+
+
+def _timed_out(cancelled: asyncio.CancelledError) -> Unreachable:
+    proxy = noted_proxy(cancelled)
+    return replace(TIMED_OUT, message=through_proxy(TIMED_OUT.message, proxy)) if proxy else TIMED_OUT
 
 
 class OutcomeWriter:

@@ -24,6 +24,7 @@ from waitd.outgoing.tls_sessions import PORT, TlsContexts
 KEEP_SECONDS = 300.0
 #: Whether the socket that is being made leads to a proxy.
 TO_PROXY: ContextVar[bool] = ContextVar("TO_PROXY", default=False)
+_NO_HTTP = (aiohttp.ClientResponseError, InvalidHttp)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -96,7 +97,7 @@ class Connector(aiohttp.TCPConnector):
                 raise
             why = f"the connection to the target broke behind the proxy {_name(req.proxy)}"
             raise ProxyFailed(why, error.os_error) from None
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError, InvalidHttp) as error:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, *_NO_HTTP) as error:
             raise ProxyFailed(describe_error(error, f"the proxy {_name(req.proxy)}")) from None
 
     async def _create_direct_connection(

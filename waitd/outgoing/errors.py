@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 
 import aiohttp
 
+from waitd.core.connections.proxies import noted_proxy
 from waitd.core.local_trouble import NETWORK_UNREACHABLE, NO_FREE_ADDRESS, suspect_verdict
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing.lookups import has_any_route
@@ -119,8 +120,12 @@ def describe_error(error: Exception, service: str) -> str:
         return HTTP2_ONLY.format(service)
     for types, sentence in _SENTENCES:
         if isinstance(error, types):
-            return sentence.format(service)
+            return f"{sentence.format(service)}{_through(noted_proxy(error))}"
     return f"the request to {service} could not be sent"
+
+
+def _through(proxy: str) -> str:
+    return f"; the request goes through {proxy}" if proxy else ""
 
 
 def describe_refusing_proxy(proxy: str, status: int) -> str:

@@ -1,5 +1,6 @@
 """A client for small JSON requests to services that the operator configures."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -10,7 +11,7 @@ from yarl import URL
 
 from waitd import __version__, exact_json
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, note_proxy, proxy_name
 from waitd.outgoing.answer_limits import READ_AHEAD, repeat_if_closed
 from waitd.outgoing.bodies import read_body
 from waitd.outgoing.connector import EgressGuard
@@ -118,6 +119,7 @@ class JsonClient:
         headers = dict(headers or {})
         if json is not None:
             headers["Content-Type"], data = "application/json", exact_json.dumps(json)
+        proxy = None
         try:
             self._egress.check_url(url, HostSource.OPERATOR)
             proxy = self._egress.proxy(url, proxies)
@@ -141,7 +143,11 @@ class JsonClient:
         except EgressRefused as error:
             raise self._error_type(f"the egress rules block {service}: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
+            note_proxy(error, proxy)
             raise self._error_type(describe_error(error, service)) from None
+        except asyncio.CancelledError as cancelled:
+            note_proxy(cancelled, proxy)
+            raise
 
     async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
         encodings = response.headers.getall("Content-Encoding", ())

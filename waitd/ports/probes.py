@@ -113,8 +113,8 @@ class Probe(ABC):
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Pokes once for waits with equal keys; returns a verdict for each, in order.
 
-        The caller cancels it after `request_timeout`. Every other error is an `Unreachable`
-        verdict, never an exception.
+        The caller cancels it after `request_timeout`; the cancellation may have a note of a proxy,
+        see `note_proxy`. Every other error is an `Unreachable` verdict, never an exception.
         """
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
@@ -135,4 +135,13 @@ def run_in_task(
 
 
 def _pass_on(on_verdicts: OnVerdicts, task: asyncio.Task[Sequence[Verdict]]) -> None:
-    on_verdicts(asyncio.CancelledError() if task.cancelled() else task.exception() or task.result())
+    if not task.cancelled():
+        on_verdicts(task.exception() or task.result())
+        return
+    cancelled = asyncio.CancelledError()  # the task's own has a traceback: a reference cycle
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        for note in getattr(error, "__notes__", ()):
+            cancelled.add_note(note)
+    on_verdicts(cancelled)

@@ -3,6 +3,7 @@
 A 2xx answer is a delivery.
 """
 
+import asyncio
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from yarl import URL
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.http_options import parse_delivery_options
-from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, note_proxy, proxy_name
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
 from waitd.core.http.headers import header_problems, parse_retry_after
@@ -268,7 +269,11 @@ class WebhookSink:
             proxy=proxy,
             timeout=aiohttp.ClientTimeout(total=endpoint.timeout, sock_connect=None),
         )
-        response = await repeat_if_closed(send)
+        try:
+            response = await repeat_if_closed(send)
+        except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
+            note_proxy(error, proxy)
+            raise
         try:
             if response.status == PROXY_REFUSES and proxy is not None:
                 return DeliveryFailed(describe_refusing_proxy(proxy_name(proxy), PROXY_REFUSES))

@@ -4,7 +4,6 @@ import asyncio
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from installation import require_apt_package
 from pymysql.constants import CLIENT
 from raw_server import Poked, ScriptedConnections
 from sql_pokes import Database, SqlPoker, database_servers
-from stream_server import stream_server
+from stream_server import reset, stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
@@ -247,12 +246,6 @@ def mysql_greeting(*, tls: bool) -> bytes:
     body = b"\x0a8.0.0\0" + bytes(4) + b"saltsalt\0" + struct.pack("<H", capabilities & 0xFFFF)
     body += struct.pack("<BHHB", 33, 2, capabilities >> 16, 21) + bytes(10) + b"saltsaltsalt\0"
     return len(body).to_bytes(3, "little") + b"\0" + body
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection with an RST."""
-    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 @pytest.mark.parametrize(

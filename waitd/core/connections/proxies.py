@@ -32,6 +32,7 @@ from waitd.core.connections.connection import Origin, parse_origin
 _NO_PROXY = ("no", "no_proxy")
 _SCHEMES = ("http", "https", "all")
 _SEPARATORS = re.compile(r"[,\s]+")
+_NOTE = "The request goes through "
 _PORT = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})")
 
 
@@ -160,6 +161,31 @@ def proxy_name(url: str) -> str:
     """How a message names a proxy: by its origin, without credentials."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def note_proxy(error: BaseException, proxy: str | None) -> None:
+    """Notes in an error, or a cancellation, that its request goes through the proxy of this URL."""
+    if proxy is not None:
+        error.add_note(_NOTE + proxy_name(proxy))
+
+
+def noted_proxy(error: BaseException) -> str:
+    """The name of the proxy that `note_proxy` noted in an error, or in its cause; or "".
+
+    The cause of a `TimeoutError` is the cancellation that the time limit began with.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        for note in getattr(each, "__notes__", ()):
+            if note.startswith(_NOTE):
+                return str(note.removeprefix(_NOTE))
+        each = each.__cause__
+    return ""
+
+
+def through_proxy(message: str, proxy: str) -> str:
+    """A message about a request that a proxy may have failed; `proxy` is its name, or ""."""
+    return f"{message} The request goes through {proxy}." if proxy else message
 
 
 def proxy_login(url: str) -> tuple[str, str] | None:

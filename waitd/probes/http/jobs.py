@@ -17,6 +17,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused
+from waitd.core.connections.proxies import noted_proxy, through_proxy
 from waitd.core.errors import InvalidInput
 from waitd.core.http.answer import RETRYABLE_STATUSES, refuses_credentials, says_rate_limit, status_phrase
 from waitd.core.waits.job_cancel import CancelAnswer, CancelRejected, CancelUnavailable, JobCancelled
@@ -214,8 +215,9 @@ class HttpJobs:
         try:
             async with asyncio.timeout(target.request_timeout):
                 return await self._send(target, key, sent)
-        except (TimeoutError, BrokenWorkerProcess):
-            return _CallFailed(Unreachable("timeout", "No complete answer in time."), sent=sent.sent)
+        except (TimeoutError, BrokenWorkerProcess) as error:
+            why = through_proxy("No complete answer in time.", noted_proxy(error))
+            return _CallFailed(Unreachable("timeout", why), sent=sent.sent)
         except Exception as error:  # noqa: BLE001 - every error of the server is an answer
             if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | EgressRefused):
                 verdict = connection_verdict(error)

@@ -21,7 +21,7 @@ from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.connections.http_options import DEFAULT_REDIRECTS
 from waitd.core.connections.masking import SecretMask
-from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, proxy_name
+from waitd.core.connections.proxies import DEFAULT_PROXIES, Proxies, note_proxy, proxy_name
 from waitd.core.connections.sent_secrets import mask_with_cookies, mask_with_query
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.waits.verdict import Unreachable
@@ -47,6 +47,9 @@ _DRAIN_SECONDS = 0.25
 #: The most bytes that the redirects of a chain have together: five of the largest heads, or about
 #: what is received of a single redirect that never ends.
 MAX_CHAIN = 320 * 1024
+
+#: The errors of a request that its proxy may have caused, and its cancellation.
+_IN_TRANSIT = (aiohttp.ClientError, OSError, asyncio.CancelledError)
 
 _HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -172,8 +175,12 @@ class HttpClient:
         named = self._egress.check_url(request.url, request.named)
         if named is not request.named:
             request = replace(request, named=named)
-        response = await self._request(request, new_connection=new_connection)
-        return await self.follow_redirects(request, response, now, max_redirects)
+        try:
+            response = await self._request(request, new_connection=new_connection)
+            return await self.follow_redirects(request, response, now, max_redirects)
+        except _IN_TRANSIT as error:
+            note_proxy(error, self._egress.proxy(request.url, request.proxies))
+            raise
 
     async def follow_redirects(
         self, request: Request, response: Response, now: float, max_redirects: int | None
@@ -220,7 +227,11 @@ class HttpClient:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
         named = self._egress.check_url(request.url, request.named)
-        response = await self._request_by_session(replace(request, named=named), connect_timeout)
+        try:
+            response = await self._request_by_session(replace(request, named=named), connect_timeout)
+        except _IN_TRANSIT as error:
+            note_proxy(error, self._egress.proxy(request.url, request.proxies))
+            raise
         return HttpAnswer(facts_of(response, now), response, request)
 
     def _request(self, request: Request, *, new_connection: bool = False) -> Awaitable[Response]:

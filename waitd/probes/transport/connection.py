@@ -120,6 +120,11 @@ class Http1Connection(asyncio.Protocol):
         self._on_response = on_response
         self._coalescer.add(self, request)
 
+    @property
+    def proxy(self) -> str | None:
+        """The name of the proxy that it leads through; None if it leads through none."""
+        return self._owner.proxy_name or None
+
     def cancel(self) -> None:
         """Cancels the request: `on_response` is not called, and the connection is closed."""
         self._on_response = None

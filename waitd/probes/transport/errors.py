@@ -11,7 +11,7 @@ from dataclasses import replace
 import aiohttp
 
 from waitd.core.connections.egress import EgressRefused
-from waitd.core.connections.proxies import proxy_name
+from waitd.core.connections.proxies import noted_proxy, proxy_name, through_proxy
 from waitd.core.local_trouble import (
     NETWORK_UNREACHABLE,
     NO_FREE_ADDRESS,
@@ -77,13 +77,14 @@ _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
 def classify_error(error: Exception, proxy: str | None = None) -> Unreachable:
     """Returns the verdict that an error amounts to.
 
-    `proxy` is the URL of the proxy that the request went through.
+    `proxy` is the URL of the proxy that the request went through, if the error has no note of it.
     """
     trouble = local_trouble(error)
     verdict = local_verdict(trouble) if trouble else _classify(error)
-    if proxy is None or verdict.reason not in _PERHAPS_OF_PROXY:
+    name = noted_proxy(error) if proxy is None else proxy_name(proxy)
+    if not name or verdict.reason not in _PERHAPS_OF_PROXY:
         return verdict
-    return replace(verdict, message=f"{verdict.message} The request goes through {proxy_name(proxy)}.")
+    return replace(verdict, message=through_proxy(verdict.message, name))
 
 
 def _classify(error: Exception) -> Unreachable:

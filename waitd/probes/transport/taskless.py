@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from waitd.core.connections.proxies import note_proxy
 from waitd.core.waits.verdict import Verdict
 from waitd.ports import OnVerdicts, run_in_task
 from waitd.probes.transport.connection import Http1Connection
@@ -30,7 +31,9 @@ class TasklessPoke:
         """Cancels the request or the task."""
         if self._connection is not None:
             self._connection.cancel()
-            self._on_verdicts(asyncio.CancelledError())
+            cancelled = asyncio.CancelledError()
+            note_proxy(cancelled, self._connection.proxy)
+            self._on_verdicts(cancelled)
         elif self._task is not None:
             self._task.cancel()
 
