@@ -5,14 +5,14 @@ server (dnslib, in this process), and a daemon that has one core for itself. CPU
 daemon's, from the second round of pokes on. The rows of many hosts poke each every 6 s instead of
 every 60 s: nginx keeps connections for 75 s in both cases, so the work of a poke is the same. The
 row `hosts` also pokes every 2 s: a core that mostly sleeps counts its wakings as work of the
-daemon. What TLS costs is the difference to plain hosts, which are woken for as often.
+daemon. What TLS costs is the difference to plain hosts, which are woken for as often; what any
+program costs is the floor (`floor.py`), which is woken as often and does nothing else.
 `--old REVISION` measures each row with that revision, too, before the working tree.
 """
 
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from math import nan
@@ -30,6 +30,7 @@ from name_server import name_server
 from nginx import Nginx, running_nginx
 from revisions import Revision, copy_revision
 
+from waitd.bench.children import ChildFailed, child
 from waitd.bench.machine import UsageSpan
 
 WITH_NAME_SERVER = str(Path(__file__).parents[1] / "e2e" / "daemon_with_name_server.py")
@@ -56,11 +57,11 @@ class Figure(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """CPU a poke in microseconds, growth of the daemon's memory in MiB, busy part of its core."""
+    """CPU a poke in microseconds, how often the loop slept a poke, growth of the memory in MiB."""
 
     cpu: float
+    sleeps: float
     rss: float
-    busy: float
 
 
 class Bench(NamedTuple):
@@ -106,22 +107,46 @@ class Bench(NamedTuple):
             before = daemon.usage.rss
             await daemon.submit(sensor_wait(f"{urls(n)}/jobs/{n}", poke_interval=every) for n in range(waits))
             await daemon.until_poked(2 * waits)
-            cpu, busy = await cpu_per_poke(daemon, max(sizes.seconds, 3 * every), waits)
-            return Measured(cpu, (await daemon.settled_rss(min(3.0, sizes.seconds)) - before) / MIB, busy)
+            cpu, sleeps = await cost_per_poke(daemon, max(sizes.seconds, 3 * every), waits)
+            return Measured(cpu, sleeps, (await daemon.settled_rss(min(3.0, sizes.seconds)) - before) / MIB)
+
+    async def floor(self, server: str, interval: float) -> Measured:
+        """The same of `floor.py`, without its memory."""
+        ca = "-" if server == "http" else str(self.nginx.authority)
+        seconds = max(self.sizes.seconds, 3 * interval)
+        say(f"{server}: the floor, every {interval} s")
+        arguments = [self.nginx.ports[server], ca, self.sizes.hosts, interval, seconds]
+        async with child(
+            [str(Path(__file__).with_name("floor.py")), *map(str, arguments)],
+            log=self.folder / "floor",
+            pipe_output=True,
+            cores=CORES.measured,
+            python=[sys.executable],
+        ) as process:
+            output, _ = await process.communicate()
+        if process.returncode:
+            raise ChildFailed("The floor ended", self.folder / "floor")
+        requests, cpu, sleeps = map(float, output.split())
+        return Measured(cpu / requests * 1e6, sleeps / requests, nan)
 
 
-async def cpu_per_poke(daemon: MeasuredDaemon, seconds: float, least: int) -> tuple[float, float]:
-    """The daemon's CPU a poke in microseconds, and the busy part of its core.
+async def cost_per_poke(daemon: MeasuredDaemon, seconds: float, least: int) -> tuple[float, float]:
+    """The daemon's CPU a poke in microseconds, and how often its loop slept a poke.
 
     It is measured over so many seconds, and so many pokes at least.
     """
-    started = time.monotonic()
-    before, usage = (await daemon.metrics()).total(POKES), daemon.usage
+    before, usage, slept = (await daemon.metrics()).total(POKES), daemon.usage, sleeps(daemon)
     await asyncio.sleep(seconds)
     await daemon.until_poked(int(before) + least)
     pokes = (await daemon.metrics()).total(POKES) - before
     cpu = UsageSpan.between(usage, daemon.usage).cpu
-    return cpu / pokes * 1e6, cpu / (time.monotonic() - started)
+    return cpu / pokes * 1e6, (sleeps(daemon) - slept) / pokes
+
+
+def sleeps(daemon: MeasuredDaemon) -> int:
+    """How often the main thread, that of the loop, has waited for something."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches"))
 
 
 def ratio(value: float, other: float) -> float:
@@ -167,9 +192,12 @@ async def hosts(bench: Bench) -> AsyncIterator[Figure]:
     for interval in (bench.sizes.busy_interval, bench.sizes.hosts_interval):
         plain = await bench.measure("http", many=True, interval=interval)
         tls = await bench.measure("https", many=True, interval=interval)
+        floor = await bench.floor("https", interval)
         name = f"{bench.sizes.hosts:,} HTTPS hosts, every {interval:g} s"
         yield Figure(name, tls.cpu)
-        yield Figure(f"{name}: busy core", 100 * tls.busy, "%")
+        yield Figure(f"{name}: sleeps a poke", tls.sleeps, "")
+        yield Figure(f"{name}: floor", floor.cpu)
+        yield Figure(f"{name}: floor, sleeps a request", floor.sleeps, "")
         yield Figure(f"{name} - HTTP hosts", tls.cpu - plain.cpu)
         yield Figure(f"{name} / HTTP hosts", ratio(tls.cpu, plain.cpu), "x")
     yield Figure(f"{bench.sizes.hosts:,} idle connections with TLS", tls.rss, "MiB")

@@ -210,7 +210,11 @@ def _proxies(own: Proxies, environment: Proxies) -> dict[str, str] | None:
 
 
 def _session(profile: str | None, minimum: ssl.TLSVersion) -> Any:
-    """A session whose clients speak no older TLS, for which botocore has no option."""
+    """A session whose clients speak no older TLS.
+
+    botocore has no public way: no option names a version or takes an SSL context, and the class of
+    a client's HTTP session is the default of an argument that its own code never passes.
+    """
     from botocore.session import Session  # noqa: PLC0415
 
     class TlsSession(Session):  # type: ignore[misc]  # botocore has no types
