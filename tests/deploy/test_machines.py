@@ -120,6 +120,20 @@ def test_the_compose_file_matches_the_code() -> None:
     assert secrets == compose["secrets"].keys()
 
 
+def test_the_user_of_each_container_may_read_its_secrets_though_no_other_user_may() -> None:
+    """Compose ignores owner and mode of a file, and cannot write others below a read-only root."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    [image_user] = re.findall(r"^USER (\S+)$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    owners = dict(re.findall(r"sudo chown (\d+) deploy/secrets/([\w-]+)", (DEPLOY / "README.md").read_text()))
+    for service in compose["services"].values():
+        for secret in service.get("secrets", ()):
+            assert secret.keys() == {"source"}
+            assert compose["secrets"][secret["source"]].keys() == {"file"}
+            path = Path(compose["secrets"][secret["source"]]["file"])
+            user, _, _group = service.get("user", image_user).partition(":")
+            assert (str(path.parent), owners.get(user)) == ("secrets", path.name)
+
+
 def test_every_container_is_hardened_as_the_pods_are(deployments: dict[str, list[Object]]) -> None:
     pod = pod_of(find_object(deployments["standalone"], "StatefulSet", "waitd")).container["securityContext"]
     assert pod["readOnlyRootFilesystem"] is True
