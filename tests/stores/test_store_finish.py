@@ -30,7 +30,6 @@ from store_values import (
     settle,
 )
 
-from waitd.core.auth.quotas import Kept
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.event import build_event
@@ -38,7 +37,6 @@ from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import StoredWait, WaitFilter
 from waitd.stores import Store
-from waitd.stores.operations import maintenance
 
 
 async def test_a_finished_wait_is_stored_with_its_event_and_its_deliveries(
@@ -270,52 +268,6 @@ async def test_the_longest_ended_waits_are_deleted_first_up_to_the_limit(store: 
     assert await store.prune(START + 1, 2) == 2
     assert {wait.id for wait in await store.find(WaitFilter())} == {wait.id for wait in waits[:3]}
     assert await store.prune(START + 1, 10) == 3
-
-
-async def prune_bytes(store: Store, most: int) -> int:
-    """Deletes as a sweep does; returns the number of waits."""
-    since: float | None = 0.0
-    pruned = reads = 0
-    while since is not None:
-        deleted, since = await store.prune_bytes(most, since, 2)
-        pruned, reads = pruned + deleted, reads + 1
-        assert reads < 20, "the search does not end"
-    return pruned
-
-
-async def test_beyond_the_bytes_the_longest_ended_settled_waits_are_deleted(store: Store) -> None:
-    unsettled = [await ended(store, at=START - 10) for _ in range(3)]
-    waits = [await ended(store, at=START + number, sinks=[]) for number in (2, 0, 1, 3, 4)]
-    held = await add_one(store, sinks=[])
-    bytes_before = store.usage.get(Kept.ENDED_BYTES, "default")
-    assert await prune_bytes(store, bytes_before) == 0, "all of them fit"
-    assert await prune_bytes(store, bytes_before * 11 // 16) == 3, "two and a half of eight"
-    kept = {wait.id for wait in await store.find(WaitFilter())}
-    assert kept == {*(wait.id for wait in unsettled), waits[3].id, waits[4].id, held.id}
-    assert store.usage.get(Kept.ENDED_WAITS, "default") == 5
-    assert await prune_bytes(store, 1) == 2, "what is not delivered is never deleted"
-
-
-async def test_bytes_are_taken_from_the_namespace_that_keeps_most(store: Store) -> None:
-    quiet = await ended(store, at=START, sinks=[], namespace="quiet")
-    for number in range(4):
-        await ended(store, at=START + 1 + number, sinks=[], namespace="storm")
-    size = store.usage.get(Kept.ENDED_BYTES, "quiet")
-    assert await prune_bytes(store, 3 * size) == 2
-    assert await store.get(quiet.id) == quiet
-
-
-@pytest.mark.parametrize("ended_at", [[0, 0, 0, 0, 0], [0, 1, 2, 3, 4]])
-async def test_the_search_passes_waits_that_cannot_be_deleted(
-    store: Store, monkeypatch: pytest.MonkeyPatch, ended_at: list[int]
-) -> None:
-    monkeypatch.setattr(maintenance, "EXAMINED_ROWS", 2)
-    for number in ended_at:
-        await ended(store, at=START + number)
-    last = await ended(store, at=START + 9, sinks=[])
-    assert await prune_bytes(store, 1) == 1
-    with pytest.raises(NotFound):
-        await store.get(last.id)
 
 
 async def test_events_are_numbered_in_commit_order_and_no_number_is_used_twice(
