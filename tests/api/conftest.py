@@ -11,12 +11,12 @@ from served_api import serving
 from waitd.api.submission.validation import Submissions
 from waitd.auth import ApiKeyring, BearerAuthenticator
 from waitd.probes.http.probe import HttpProbe
-from waitd.stores import Database
+from waitd.stores import open_database
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[WatchedStore]:
-    store = WatchedStore(await Database.open("sqlite+aiosqlite://"))
+    store = WatchedStore(await open_database("sqlite+aiosqlite://"))
     yield store
     await store.close()
 

@@ -12,7 +12,7 @@ from waitd.api import dependencies
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec
 from waitd.ports import Inserted, LiveWait, NewWait, StoredWait, UnstoredOutcome
-from waitd.stores import CostRules, Database
+from waitd.stores import CostRules, open_database
 
 CONSTANTS = CostConstants(
     0.5, 0.1, 0.01, {"default": 0.2}, 2.0, 100.0, {"default": 0.001}, {"default": 5.0}, 1000.0, 500
@@ -45,7 +45,7 @@ async def store(meter: FakeMeter) -> AsyncIterator[WatchedStore]:
         return meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
 
     store = WatchedStore(
-        await Database.open("sqlite+aiosqlite://"),
+        await open_database("sqlite+aiosqlite://"),
         measure=measure,
         costs=CostRules(("dag_id",), 100),
     )

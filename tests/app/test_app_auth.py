@@ -17,14 +17,14 @@ from waitd.engine.clock import SystemClock
 from waitd.outgoing import EgressGuard
 from waitd.ports import NewKey
 from waitd.settings import Settings
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 TOKEN = format_key("first", "s" * 43)
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    store = Store(await Database.open("sqlite+aiosqlite://"), destination_of=lambda _, __: "")
+    store = Store(await open_database("sqlite+aiosqlite://"), destination_of=lambda _, __: "")
     yield store
     await store.close()
 

@@ -29,7 +29,7 @@ from waitd.outgoing.tls_sessions import ResumingContext
 from waitd.ports import AuditFilter, CostFilter, NewKey
 from waitd.settings import Settings
 from waitd.sinks.airflow.sink import AirflowSink
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 DAY = 86_400.0
 STEPS = [7200.0, -7200.0, 30 * DAY, -30 * DAY]
@@ -55,7 +55,7 @@ async def oidc_cache(machine: Machine, path: Path, *, tokens: bool) -> AsyncIter
         settings = Settings(
             oidc_issuer=provider.url, oidc_audience=AUDIENCE, oidc_roles={"waitd-users": "submitter"}
         )
-        store = Store(await Database.open(f"sqlite+aiosqlite:///{path}/x.db"), destination_of=lambda *_: "")
+        store = Store(await open_database(f"sqlite+aiosqlite:///{path}/x.db"), destination_of=lambda *_: "")
         async with open_guard(settings, store, EgressGuard(), lambda: 0.0) as guard:
             authenticator = guard.authenticator
             assert authenticator is not None

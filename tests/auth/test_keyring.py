@@ -13,7 +13,7 @@ from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
 from waitd.core.waits.audit import Caller
 from waitd.ports import AuditFilter, CreatedKey, NewKey
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 START = 1_750_000_000.0
 RETENTION = 1000.0
@@ -62,7 +62,7 @@ class KeyringSetup:
 async def setup(tmp_path: Path) -> AsyncIterator[KeyringSetup]:
     """The keyring is open, without a file."""
     store = Store(
-        await Database.open("sqlite+aiosqlite://"), destination_of=lambda _, __: "", now=lambda: START
+        await open_database("sqlite+aiosqlite://"), destination_of=lambda _, __: "", now=lambda: START
     )
     setup = KeyringSetup(store, tmp_path / "keys")
     await setup.open()

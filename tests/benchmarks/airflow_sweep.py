@@ -35,7 +35,7 @@ from waitd.outgoing import EgressGuard  # noqa: E402
 from waitd.ports import NewWait  # noqa: E402
 from waitd.sinks.airflow.api import AirflowApis  # noqa: E402
 from waitd.sinks.airflow.sweep import AirflowSweep  # noqa: E402
-from waitd.stores import Database, Store  # noqa: E402
+from waitd.stores import Store, open_database  # noqa: E402
 
 BATCH = 1000
 #: Fills a task instance to about 2 KB of JSON, its size in Airflow 3.3.
@@ -120,7 +120,7 @@ async def running_sweep(directory: str, waits: int) -> AsyncIterator[tuple[Airfl
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     store = Store(
-        await Database.open(f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}"),
+        await open_database(f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}"),
         destination_of=lambda *_: "somewhere",
     )
     try:

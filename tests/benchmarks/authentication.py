@@ -31,7 +31,7 @@ from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role
 from waitd.core.waits.audit import Caller
 from waitd.outgoing import EgressGuard
 from waitd.ports import NewKey
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 WARM, COLD, REQUESTS = 20_000, 300, 3_000
 GOAL = 50.0
@@ -97,7 +97,7 @@ async def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as directory:
         store = Store(
-            await Database.open(f"sqlite+aiosqlite:///{directory}/waitd.db"), destination_of=lambda _, __: ""
+            await open_database(f"sqlite+aiosqlite:///{directory}/waitd.db"), destination_of=lambda _, __: ""
         )
         keyring = ApiKeyring(store, file=None, kept_since=time.time, now=time.time)
         created = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))

@@ -14,7 +14,7 @@ from served_api import serving
 
 from waitd.api.submission.validation import Submissions, ValidatedWait
 from waitd.probes.http.probe import HttpProbe
-from waitd.stores import Database
+from waitd.stores import open_database
 
 WAIT_ID = "0190c8b0-0000-7000-8000-000000000000"
 #: By path: the type of the body, and bodies from which others are made.
@@ -61,7 +61,7 @@ def some_body(random: Random, bodies: list[Any]) -> bytes:
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    store = WatchedStore(await Database.open("sqlite+aiosqlite://"))
+    store = WatchedStore(await open_database("sqlite+aiosqlite://"))
     async with serving(store) as api:
         yield api
     await store.close()

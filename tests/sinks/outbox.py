@@ -24,7 +24,7 @@ from waitd.ports import (
     StoredDelivery,
     UnstoredOutcome,
 )
-from waitd.stores import Database, Store
+from waitd.stores import Database, Store, open_database
 
 #: Seconds before each attempt: short and many, so that an outage of some seconds ends before the
 #: last attempt.
@@ -134,7 +134,7 @@ async def outbox(
     with_other_sink: bool = True,
 ) -> AsyncIterator[Outbox]:
     running = Outbox(
-        await Database.open(f"sqlite+aiosqlite:///{path}"),
+        await open_database(f"sqlite+aiosqlite:///{path}"),
         sinks,
         retry_delays=retry_delays,
         attempt_timeout=attempt_timeout,

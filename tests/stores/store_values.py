@@ -31,7 +31,7 @@ from waitd.ports import (
     StoreListener,
     UnstoredOutcome,
 )
-from waitd.stores import CostRules, Database, Store
+from waitd.stores import CostRules, Store, open_database
 
 START = 1_750_000_000.0
 RETRY_DELAYS = (0.0, 5.0, 30.0)
@@ -104,7 +104,7 @@ async def opened(
 ) -> AsyncIterator[Store]:
     recorder = listener if isinstance(listener, RecordingListener) else RecordingListener()
     store = Store(
-        await Database.open(url_of(path)),
+        await open_database(url_of(path)),
         destination_of=destination_of,
         listeners=() if listener is None else (listener,),
         live_progress=recorder.live_progress,

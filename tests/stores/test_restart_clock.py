@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from store_values import opened, url_of
 
-from waitd.stores import Database, restart_clock
+from waitd.stores import open_database, restart_clock
 
 
 class Machine:
@@ -27,7 +27,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 async def moved(path: Path) -> float:
     """What a start finds."""
-    database = await Database.open(url_of(path))
+    database = await open_database(url_of(path))
     try:
         await database.claim(adopt_copy=False)
         return database.clock_moved

@@ -33,7 +33,7 @@ from store_values import (
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.core.waits.wait import Progress
 from waitd.ports import StoredOutcome, StoredWait
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 ROOT = Path(__file__).parents[2]
 BIG = {"text": "x" * 10_000}
@@ -115,7 +115,7 @@ async def test_a_closed_store_refuses_calls_and_releases_the_file(database: Path
 )
 async def test_an_unusable_url_is_refused(url: str, message: str) -> None:
     with pytest.raises(StoreUnusable, match=message):
-        await Database.open(url)
+        await open_database(url)
 
 
 async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
@@ -298,11 +298,11 @@ async def test_after_sigkill_every_acknowledged_wait_is_stored(database: Path, k
 OPEN = """
 import asyncio, re, sys
 from waitd.core.errors import StoreUnusable
-from waitd.stores import Database
+from waitd.stores import Database, open_database
 
 async def main():
     try:
-        await Database.open(sys.argv[1])
+        await open_database(sys.argv[1])
     except StoreUnusable as error:
         print("StoreUnusable", re.search(r"pid [0-9]+", str(error))[0])
 
@@ -313,7 +313,7 @@ WRITE = """
 import asyncio, sys, time
 from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitSpec, WaitState
 from waitd.ports import UnstoredOutcome, NewWait
-from waitd.stores import Database, Store
+from waitd.stores import Database, Store, open_database
 
 NEW = NewWait("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
 DONE = Outcome(WaitState.SUCCESS)
@@ -325,7 +325,7 @@ async def write(store):
         await store.finish(UnstoredOutcome(wait.id, EMPTY_PROGRESS, DONE, time.time()))
 
 async def main():
-    store = Store(await Database.open(sys.argv[1]), destination_of=lambda namespace, sink: "d")
+    store = Store(await open_database(sys.argv[1]), destination_of=lambda namespace, sink: "d")
     await asyncio.gather(*[write(store) for _ in range(8)])
 
 asyncio.run(main())

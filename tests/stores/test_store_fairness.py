@@ -16,9 +16,9 @@ from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
 from waitd.ports import WaitFilter
 from waitd.stores import Store
 from waitd.stores.command_queue import GROUP_ROWS, SHARED_ROWS, CommandQueue
-from waitd.stores.database import READERS
 from waitd.stores.operations.commands import SaveApiKeys, SaveAttempt, SaveProgress, ShiftSchedules
 from waitd.stores.reader_slots import ReaderSlots
+from waitd.stores.sqlite.database import READERS
 
 
 def executed_bytecodes(call: Callable[[], object]) -> int:

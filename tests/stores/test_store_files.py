@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from waitd.core.disk_room import LOG_BYTES, DiskRoom
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.ports import WaitFilter
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 
 def side(database: Path, suffix: str) -> Path:
@@ -145,13 +145,13 @@ async def test_a_second_store_is_refused_even_if_the_lock_file_was_deleted(
 ) -> None:
     side(database, ".lock").unlink()
     with pytest.raises(StoreUnusable, match="is in use by another waitd"):
-        await Database.open(url_of(database))
+        await open_database(url_of(database))
     assert not store.failure
 
 
 async def claimed(path: Path, *, adopt_copy: bool = False) -> str:
     """Opens and claims a database as a daemon does; returns its instance id."""
-    database = await Database.open(url_of(path))
+    database = await open_database(url_of(path))
     try:
         await database.claim(adopt_copy=adopt_copy)
     finally:

@@ -19,7 +19,7 @@ from waitd.core.errors import StoreUnusable
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import WaitFilter
-from waitd.stores import Database, Store, migrations, usage
+from waitd.stores import Store, bulk, migrations, open_database, usage
 from waitd.stores.codec import WaitRow
 from waitd.stores.delivery_codec import DeliveryRow
 from waitd.stores.migrations import newest_revision
@@ -30,9 +30,10 @@ from waitd.stores.queries import costs as cost_queries
 from waitd.stores.queries import deliveries as delivery_queries
 from waitd.stores.queries import event_log
 from waitd.stores.queries import waits as wait_queries
-from waitd.stores.schema import deliveries, metadata, waits
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.schema import IS_WAITING, deliveries, metadata, waits, watermarks
+from waitd.stores.sqlite.bulk import texts
+from waitd.stores.sqlite.dialect import DIALECT
+from waitd.stores.statements import Statement
 
 MIGRATIONS = Path(str(migrations.__file__)).parent
 
@@ -58,9 +59,9 @@ async def test_a_current_file_is_opened_without_loading_alembic(closed: Path) ->
     assert newest_revision() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
     program = f"""
 import asyncio, sys
-from waitd.stores import Database
+from waitd.stores import Database, open_database
 async def main():
-    database = await Database.open("sqlite+aiosqlite:///{closed}")
+    database = await open_database("sqlite+aiosqlite:///{closed}")
     await database.close()
 asyncio.run(main())
 sys.exit("alembic" in sys.modules)
@@ -89,7 +90,7 @@ async def test_a_file_of_a_newer_waitd_is_refused(closed: Path) -> None:
     with closing(sqlite3.connect(closed)) as plain, plain:
         plain.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreUnusable, match="newer waitd"):
-        await Database.open(url_of(closed))
+        await open_database(url_of(closed))
 
 
 async def test_only_its_owner_may_read_the_database(store: Store, database: Path) -> None:
@@ -133,38 +134,38 @@ async def test_every_commit_is_flushed_to_the_disk(store: Store) -> None:
     ],
 )
 def test_queries_use_their_index(closed: Path, statement: Statement, index: str) -> None:
-    assert index in plan(closed, statement.sql)
+    assert index in plan(closed, statement.sql(DIALECT))
 
 
 @pytest.mark.parametrize("state", [None, "success"])
 def test_a_list_of_one_namespace_reads_no_other(closed: Path, state: str | None) -> None:
     statement = Statement(wait_queries.matching(WaitFilter(limit=10, namespace="team_a", state=state)))
-    assert "waits_by_namespace (namespace=?)" in plan(closed, statement.sql)
+    assert "waits_by_namespace (namespace=?)" in plan(closed, statement.sql(DIALECT))
 
 
 def test_the_search_for_old_audit_entries_sorts_nothing(closed: Path) -> None:
-    assert "TEMP B-TREE" not in plan(closed, audit.OLD.sql)
+    assert "TEMP B-TREE" not in plan(closed, audit.OLD.sql(DIALECT))
 
 
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'"), "SEARCH waits"),
+        (bulk.update(waits, ("id", "progress"), IS_WAITING), "SEARCH waits"),
         (airflow_index.DELETE, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id=?)"),
     ],
 )
 def test_bulk_statements_search_each_row_by_its_key(
     closed: Path, statement: bulk.BulkStatement, index: str
 ) -> None:
-    assert index in plan(closed, bulk.sql_of(statement, 3))
+    assert index in plan(closed, texts(statement, 3)[0])
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 1500])
 async def test_a_bulk_insert_writes_any_number_of_rows(store: Store, number: int) -> None:
-    insert = bulk.insert_into("watermarks", ("name", "value"))
+    insert = bulk.insert_into(watermarks)
     written = "SELECT count(*), coalesce(sum(value), 0) FROM watermarks WHERE name LIKE 'n%'"
     async with store._database.writing() as connection:
-        bulk.defer(connection, insert, [(f"n{n}", n) for n in range(number)])
+        connection.defer_rows(insert, [(f"n{n}", n) for n in range(number)])
         assert await connection.fetch_all(written) == [(number, sum(range(number)))]
 
 

@@ -26,8 +26,8 @@ from store_values import (
 from waitd.core.errors import StoreUnavailable, StoreUnusable, Unreadable
 from waitd.core.waits.wait import WaitId
 from waitd.ports import StoredOutcome, WaitFilter
-from waitd.stores.database import READERS
 from waitd.stores.sqlite import connection_thread
+from waitd.stores.sqlite.database import READERS
 
 
 def pages_of(database: Path, table: str) -> list[int]:

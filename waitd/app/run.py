@@ -22,7 +22,7 @@ from waitd.outgoing import ResolverLoop
 from waitd.outgoing.connector import RESERVED_DESCRIPTORS
 from waitd.settings import Settings
 from waitd.state_volume import ephemeral_state
-from waitd.stores import Database
+from waitd.stores import open_database
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ async def open_daemon(settings: Settings, *, adopt_copy: bool = False) -> AsyncI
     instruments = Instruments(version=__version__, build=__build__)
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings, instruments))
-        database = await Database.open(settings.store_url)
+        database = await open_database(settings.store_url)
         stack.push_async_callback(database.close)
         await database.claim(adopt_copy=adopt_copy)
         engine = Engine(settings, database, adapters, instruments)

@@ -27,11 +27,11 @@ async def stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mappin
     Those that cannot be read come last, as the API shows them.
     """
     from waitd.ports import WaitFilter
-    from waitd.stores.database import Database
+    from waitd.stores.opening import open_database
     from waitd.stores.queries import unreadable as unreadable_queries
     from waitd.stores.queries import waits as wait_queries
 
-    database = await Database.open(settings.store_url)
+    database = await open_database(settings.store_url)
     unreadable = database.unreadable
     try:
         before = None

@@ -52,9 +52,9 @@ def displayed_database_url(settings: "Settings") -> str:
 
 
 async def _migrate(settings: "Settings") -> tuple[str | None, str | None]:
-    from waitd.stores.database import Database
+    from waitd.stores.opening import open_database
 
-    database = await Database.open(settings.store_url)
+    database = await open_database(settings.store_url)
     await database.close()
     return database.revisions
 

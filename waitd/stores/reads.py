@@ -23,6 +23,7 @@ from waitd.ports import (
     UnreadableWait,
     WaitFilter,
 )
+from waitd.stores.connection import StoreConnection
 from waitd.stores.database import Database
 from waitd.stores.queries import (
     administration,
@@ -34,7 +35,6 @@ from waitd.stores.queries import (
     wait_keys,
     waits,
 )
-from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.usage import Usage, count_redeliveries
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ class StoreReads:
 
     async def _read(
         self,
-        query: Callable[Concatenate[ConnectionThread, P], Awaitable[T]],
+        query: Callable[Concatenate[StoreConnection, P], Awaitable[T]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
@@ -61,7 +61,7 @@ class StoreReads:
     async def _read_for(
         self,
         namespace: str | None,
-        query: Callable[Concatenate[ConnectionThread, P], Awaitable[T]],
+        query: Callable[Concatenate[StoreConnection, P], Awaitable[T]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:

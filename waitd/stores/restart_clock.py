@@ -4,20 +4,30 @@ The kernel counts the time since the boot, that of a suspended machine included.
 it tells how much time has really passed; after one, only the wall clock can.
 """
 
-import sqlite3
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from waitd.stores.schema import BOOT, CLOCK_OFFSET
+from sqlalchemy import literal_column, select
+
+from waitd.stores.bulk import OnConflict, insert_into
+from waitd.stores.connection import StoreConnection
+from waitd.stores.schema import BOOT, CLOCK_OFFSET, watermarks
+from waitd.stores.statements import Statement
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: A difference up to this is a correction of the clock that no schedule follows, in seconds.
 _MAX_DRIFT = 1.0
-_SAVE = "INSERT INTO watermarks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_STORED = Statement(
+    select(watermarks).where(
+        watermarks.c.name.in_([literal_column(f"'{name}'") for name in (BOOT, CLOCK_OFFSET)])
+    )
+)
+_SAVE = insert_into(watermarks, on_conflict=OnConflict.REPLACE)
 
 
-def clock_moved(connection: sqlite3.Connection) -> float:
+async def clock_moved(connection: StoreConnection) -> float:
     """How far the wall clock has stepped since the schedules last moved with it, in seconds.
 
     0 after a boot. What is stored for the next start is measured again when the schedules move.
@@ -25,16 +35,14 @@ def clock_moved(connection: sqlite3.Connection) -> float:
     now = read_clocks()
     if now is None:
         return 0.0
-    before = dict(
-        connection.execute("SELECT name, value FROM watermarks WHERE name IN (?, ?)", (BOOT, CLOCK_OFFSET))
-    )
+    before: dict[str, Any] = dict(await _STORED.fetch_all(connection))
     boot, offset = now
     moved = (
         (offset - before[CLOCK_OFFSET]) / 1000 if before.get(BOOT) == boot and CLOCK_OFFSET in before else 0.0
     )
     if abs(moved) > _MAX_DRIFT:
         return moved
-    connection.executemany(_SAVE, [(BOOT, boot), (CLOCK_OFFSET, offset)])
+    connection.defer_rows(_SAVE, [(BOOT, boot), (CLOCK_OFFSET, offset)])
     return 0.0
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     exists,
+    false,
     literal_column,
 )
 
@@ -173,9 +174,7 @@ costs = Table(
 IS_WAITING = waits.c.state == literal_column("'waiting'", Text)
 HAS_ENDED = waits.c.finished_at.is_not(None)
 HAS_JOB_TO_CANCEL = waits.c.job_cancel_at.is_not(None)
-HOLDS_SUPERSEDE_KEY = waits.c.supersede_key.is_not(None) & (
-    waits.c.superseded == literal_column("0", Boolean)
-)
+HOLDS_SUPERSEDE_KEY = waits.c.supersede_key.is_not(None) & (waits.c.superseded == false())
 _newer_delivery = deliveries.alias("newer")
 #: Whether the wait has a newer delivery to the same sink. Of several dead deliveries only the
 #: newest is redelivered, so that repeating the request does not multiply deliveries.

@@ -166,9 +166,9 @@ class Store(WaitEnds, Writer):
             return PrunedBytes(0, None)
         # The search runs outside of the transaction, which checks the result again.
         chosen = await self._read(maintenance.find_longest_ended, excess, since, limit)
-        row_ids, next_at = chosen
-        deleted = await self._execute(DeleteEnded(row_ids)) if row_ids else 0
-        if deleted and deleted == len(row_ids):
+        handles, next_at = chosen
+        deleted = await self._execute(DeleteEnded(handles)) if handles else 0
+        if deleted and deleted == len(handles):
             return PrunedBytes(deleted, next_at)
         if next_at is not None and next_at <= since:  # many ended together, and cannot be deleted yet
             next_at = math.nextafter(since, math.inf)

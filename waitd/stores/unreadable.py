@@ -4,7 +4,6 @@ Nothing is changed in the file: a row that was mended is found readable again by
 """
 
 import base64
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from typing import Any, TypeVar
@@ -80,16 +79,6 @@ def describe_error(error: object) -> str:
     if isinstance(error, KeyError):
         text = f"it has no {text}"
     return " ".join(text.split())[:_ERROR_LENGTH]
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether the error blames what is stored: a torn page, or text that is not UTF-8."""
-    if not isinstance(error, sqlite3.Error):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return (int(code) & 0xFF) == sqlite3.SQLITE_CORRUPT
-    return "decode to UTF-8" in str(error)
 
 
 def display_id(row_id: Any) -> str:

@@ -3,39 +3,33 @@
 The writer counts it at start and adds what each transaction changes, so a limit costs no query.
 """
 
-import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
-from sqlalchemy import Text, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Table, Text, bindparam, func, select
 
 from waitd.core.auth.quotas import Kept
-from waitd.stores.schema import IS_QUEUED, deliveries
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement
-from waitd.stores.unreadable import is_damage
+from waitd.stores.connection import StoreConnection
+from waitd.stores.schema import HAS_ENDED, IS_QUEUED, IS_WAITING, deliveries, signals, waits
+from waitd.stores.sql_functions import by_index, total
+from waitd.stores.statements import Statement
 
 log = structlog.get_logger(__name__)
 
-# SQLite would rather read all rows in the order of their namespaces.
-HELD = Statement(
-    text(
-        "SELECT namespace, principal, count(*) FROM waits INDEXED BY waits_by_state"
-        " WHERE state = 'waiting' GROUP BY namespace, principal"
-    )
-)
-ENDED = Statement(
-    text(
-        "SELECT namespace, principal, count(*), total(kept_bytes) FROM waits INDEXED BY waits_finished_at"
-        " WHERE finished_at IS NOT NULL GROUP BY namespace, principal"
-    )
-)
-SIGNALS = Statement(
-    text(
-        "SELECT namespace, principal, count(*), total(kept_bytes)"
-        " FROM signals INDEXED BY signals_received_at GROUP BY namespace, principal"
-    )
-)
+
+def _count(
+    table: Table, index: str, *sizes: ColumnElement[Any], where: Sequence[ColumnElement[bool]]
+) -> Statement:
+    """Counts rows by namespace and principal. SQLite would rather read them all in that order."""
+    owner = table.c.namespace, table.c.principal
+    counts = select(*owner, func.count(), *(total(size) for size in sizes)).where(*where).group_by(*owner)
+    return Statement(by_index(counts, table, index))
+
+
+HELD = _count(waits, "waits_by_state", where=[IS_WAITING])
+ENDED = _count(waits, "waits_finished_at", waits.c.kept_bytes, where=[HAS_ENDED])
+SIGNALS = _count(signals, "signals_received_at", signals.c.kept_bytes, where=[])
 REDELIVERIES = Statement(
     select(deliveries.c.redelivered_by, func.count())
     .where(
@@ -99,14 +93,14 @@ class Usage:
         return self.counts.items()
 
 
-async def count_usage(connection: ConnectionThread) -> Usage:
+async def count_usage(connection: StoreConnection) -> Usage:
     """Counts what is stored. What is on a damaged page is not counted."""
     usage = Usage()
     for statement, keeps in _COUNTED:
         try:
             rows = await statement.fetch_all(connection)
-        except sqlite3.Error as error:
-            if not is_damage(error):
+        except Exception as error:
+            if not connection.is_damage(error):
                 raise
             log.warning("usage_not_counted", counted=[str(kept) for kept in keeps], error=str(error))
             continue
@@ -117,7 +111,7 @@ async def count_usage(connection: ConnectionThread) -> Usage:
     return usage
 
 
-async def count_redeliveries(connection: ConnectionThread, namespaces: Iterable[str]) -> Usage:
+async def count_redeliveries(connection: StoreConnection, namespaces: Iterable[str]) -> Usage:
     """Counts the deliveries that were queued again in these namespaces and are not done yet."""
     usage = Usage()
     for namespace in namespaces:

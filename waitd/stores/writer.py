@@ -6,7 +6,6 @@ commands, not for those of others.
 """
 
 import asyncio
-import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from waitd.core.waits.audit import Caller
 from waitd.ports import Inserted, NewWait, StoreListener
 from waitd.stores.codec import sliced
 from waitd.stores.command_queue import CommandQueue
-from waitd.stores.database import Database
+from waitd.stores.database import Database, DatabaseFault
 from waitd.stores.operations import (
     api_keys,
     audit,
@@ -59,8 +58,7 @@ from waitd.stores.operations.commands import (
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 from waitd.stores.queries.waits import rows_by_id
 from waitd.stores.reads import StoreReads
-from waitd.stores.sqlite.errors import is_unavailable, result_code
-from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
+from waitd.stores.unreadable import DAMAGE_REMEDY
 
 #: How many waits the listener gets in one call.
 _NOTIFY_SLICE = 100
@@ -166,7 +164,7 @@ class Writer(StoreReads, CommandExecutor):
         try:
             transaction = await self._write(group)
         except Exception as error:  # noqa: BLE001 - no failure of a group may end the writer
-            if len(group) > 1 and result_code(error) == sqlite3.SQLITE_FULL:
+            if len(group) > 1 and self._database.fault_of(error) is DatabaseFault.FULL:
                 return await self._commit_halves(_in_order(group), error)
             await self._on_failure(group, error)
             return False
@@ -185,7 +183,7 @@ class Writer(StoreReads, CommandExecutor):
         half = len(group) // 2
         if await self._commit(group[:half], part=True):
             return await self._commit(group[half:], part=True)
-        self._refuse(group[half:], error)
+        self._refuse(group[half:], error, DatabaseFault.FULL)
         return False
 
     async def _write(self, group: Sequence[Command[Any]]) -> Transaction:
@@ -212,26 +210,26 @@ class Writer(StoreReads, CommandExecutor):
         return transaction
 
     async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
-        damaged = is_damage(error)
+        fault = self._database.fault_of(error)
         if isinstance(error, StoreUnavailable):  # the files were lost, which is logged
             self.failure = str(error)
             for command in group:
                 _answer(command, error)
-        elif isinstance(error, sqlite3.Error) and is_unavailable(error) and not damaged:
-            self._refuse(group, error)
+        elif fault in {DatabaseFault.UNAVAILABLE, DatabaseFault.FULL}:
+            self._refuse(group, error, fault)
         elif len(group) > 1:  # one command is defective; each is written by itself
             for command in _in_order(group):
                 await self._commit([command], part=True)
-        elif damaged:
+        elif fault is DatabaseFault.DAMAGE:
             await self._on_damage(group[0], error)
-        elif isinstance(error, sqlite3.Error):  # e.g. a trigger that someone added
-            self._refuse(group, error)
+        elif fault is DatabaseFault.STATEMENT:  # e.g. a trigger that someone added
+            self._refuse(group, error, fault)
         else:
             log.error("store_operation_failed", operation=type(group[0]).__name__, exc_info=error)
             _answer(group[0], error)
 
-    def _refuse(self, group: Sequence[Command[Any]], error: Exception) -> None:
-        reason = f"{error}; {DAMAGE_REMEDY}" if is_damage(error) else str(error)
+    def _refuse(self, group: Sequence[Command[Any]], error: Exception, fault: DatabaseFault) -> None:
+        reason = f"{error}; {DAMAGE_REMEDY}" if fault is DatabaseFault.DAMAGE else str(error)
         if not self.failure:
             log.error("store_not_writable", reason=reason, operation=type(group[0]).__name__)
         self.failure = reason
@@ -257,7 +255,7 @@ class Writer(StoreReads, CommandExecutor):
             case SaveAttempt(delivery_id=delivery_id):
                 unreadable.add("deliveries", delivery_id, error)
             case _:
-                self._refuse([command], error)
+                self._refuse([command], error, DatabaseFault.DAMAGE)
                 return
         _answer(command, None)
 

@@ -20,7 +20,7 @@ from waitd.sinks.airflow import sweep as airflow_sweep
 from waitd.sinks.airflow.api import AirflowApis, AirflowRequestFailed
 from waitd.sinks.airflow.parked import parked_tasks
 from waitd.sinks.airflow.sweep import AirflowSweep
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 
 class SweepSetup:
@@ -70,7 +70,7 @@ class SweepSetup:
 async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
     airflow, egress = FakeTaskInstances(), EgressGuard()
     store = Store(
-        await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
+        await open_database(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
         destination_of=lambda *_: "somewhere",
     )
     async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:

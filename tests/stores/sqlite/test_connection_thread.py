@@ -9,7 +9,8 @@ import pytest
 
 from waitd.core.errors import StoreUnavailable
 from waitd.stores import Store
-from waitd.stores import database as database_module
+from waitd.stores.connection import StoreConnection
+from waitd.stores.sqlite import database as database_module
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 INSERT = "INSERT INTO watermarks (name, value) VALUES (?, ?)"
@@ -55,12 +56,12 @@ async def test_a_fetch_sees_the_deferred_statements_before_it(store: Store, hops
         assert hops == [ALL, ALL]
 
 
-async def write_a_name_twice(connection: ConnectionThread) -> None:
+async def write_a_name_twice(connection: StoreConnection) -> None:
     for row in (("t-1", 1), ("t-1", 2), ("t-2", 2)):
         connection.defer(INSERT, row)
 
 
-async def write_and_raise(connection: ConnectionThread) -> None:
+async def write_and_raise(connection: StoreConnection) -> None:
     connection.defer(INSERT, ("t-3", 3))
     assert await connection.fetch_all(ALL) == [("t-3", 3)]
     connection.defer(INSERT, ("t-4", 4))
@@ -71,7 +72,7 @@ async def write_and_raise(connection: ConnectionThread) -> None:
     ("write", "error"), [(write_a_name_twice, sqlite3.IntegrityError), (write_and_raise, ZeroDivisionError)]
 )
 async def test_a_failed_transaction_stores_nothing(
-    store: Store, write: Callable[[ConnectionThread], Awaitable[None]], error: type[Exception]
+    store: Store, write: Callable[[StoreConnection], Awaitable[None]], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         async with store._database.writing() as connection:
@@ -91,6 +92,7 @@ async def test_a_cancelled_read_delays_no_other(store: Store) -> None:
             return 1
 
         async with store._database.reading() as connection:
+            assert isinstance(connection, ConnectionThread)
             await connection.run(sqlite3.Connection.create_function, "begun", 0, begun)
             await connection.fetch_all(endless)
 
@@ -122,6 +124,7 @@ async def test_a_part_that_was_interrupted_is_not_read_again(store: Store) -> No
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
     statements: list[str] = []
     async with store._database.reading() as connection:
+        assert isinstance(connection, ConnectionThread)
         await connection.run(sqlite3.Connection.set_trace_callback, statements.append)
         reading = asyncio.create_task(connection.fetch_part(endless, (), 100.0))
         async with asyncio.timeout(30):

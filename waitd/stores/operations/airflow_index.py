@@ -7,24 +7,22 @@ for them every minute, and without the index it would read every waiting wait.
 from collections.abc import Iterable
 
 from waitd.ports import StoredWait
+from waitd.stores import bulk
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.sqlite import bulk
+from waitd.stores.schema import airflow_waits
 
-_INSERT = bulk.insert_into("airflow_waits", ("conn_id", "wait_id"))
-# From a SELECT, SQLite looks each pair up by the key; from VALUES alone it scans the table.
-DELETE = bulk.BulkStatement(
-    "DELETE FROM airflow_waits WHERE (conn_id, wait_id) IN (SELECT column1, column2 FROM (VALUES ", 2, "))"
-)
+_INSERT = bulk.insert_into(airflow_waits)
+DELETE = bulk.delete_from(airflow_waits, ("conn_id", "wait_id"))
 
 
 def insert(transaction: Transaction, waits: Iterable[StoredWait]) -> None:
     """Adds waits that are waiting from now on."""
-    bulk.defer(transaction.connection, _INSERT, _rows(waits))
+    transaction.connection.defer_rows(_INSERT, _rows(waits))
 
 
 def delete(transaction: Transaction, waits: Iterable[StoredWait]) -> None:
     """Removes waits that have ended."""
-    bulk.defer(transaction.connection, DELETE, _rows(waits))
+    transaction.connection.defer_rows(DELETE, _rows(waits))
 
 
 def _rows(waits: Iterable[StoredWait]) -> list[tuple[str, str]]:

@@ -5,21 +5,20 @@ from collections.abc import Sequence
 from sqlalchemy import delete as delete_from
 
 from waitd.core.auth.api_key import ApiKey
+from waitd.stores import bulk
 from waitd.stores.operations.commands import DeleteApiKeys, SaveApiKeys
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import api_keys
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.statements import Statement, one_of, text_list
 
-_INSERT = bulk.insert_into("api_keys", api_keys.c.keys())
-_SAVE = _INSERT._replace(before=_INSERT.before.replace("INSERT", "INSERT OR REPLACE", 1))
+_SAVE = bulk.insert_into(api_keys, on_conflict=bulk.OnConflict.REPLACE)
 _DELETE = Statement(delete_from(api_keys).where(one_of(api_keys.c.id, "ids")))
 
 
 def save(transaction: Transaction, commands: Sequence[SaveApiKeys]) -> None:
     """Saves keys, new or changed; of two versions of a key, the later."""
     latest = {key.id: _row(key) for command in commands for key in command.keys}
-    bulk.defer(transaction.connection, _SAVE, list(latest.values()))
+    transaction.connection.defer_rows(_SAVE, list(latest.values()))
 
 
 def delete(transaction: Transaction, commands: Sequence[DeleteApiKeys]) -> None:

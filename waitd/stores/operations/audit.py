@@ -9,6 +9,7 @@ from sqlalchemy import delete as delete_from
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.audit import AuditEntry, Caller, build_audit_entry
 from waitd.ports import Inserted
+from waitd.stores import bulk
 from waitd.stores.operations.commands import (
     Cancel,
     Command,
@@ -22,10 +23,9 @@ from waitd.stores.operations.commands import (
 )
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import audit
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.statements import Statement
 
-_INSERT = bulk.insert_into("audit", AuditEntry._fields)
+_INSERT = bulk.insert_into(audit, AuditEntry._fields)
 #: Reads no more entries than may be deleted, so that a check that finds none old is cheap.
 _OLDEST = (
     select(audit.c.number, audit.c.at)
@@ -55,7 +55,7 @@ def record(transaction: Transaction, group: Sequence[Command[Any]]) -> None:
             entries += [command.entry] if command.entry is not None else []
         elif command.by is not None:
             entries += _entries(command, command.by, transaction.now)
-    bulk.defer(transaction.connection, _INSERT, entries)
+    transaction.connection.defer_rows(_INSERT, entries)
 
 
 def _entries(command: Command[Any], by: Caller, now: float) -> Iterator[AuditEntry]:

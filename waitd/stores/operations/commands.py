@@ -232,11 +232,11 @@ class PruneWaits(_Prune[int]):
 class DeleteEnded(Command[int]):
     """Deletes those of these waits that have ended and are settled; the answer is their number."""
 
-    row_ids: Sequence[int]
+    handles: Sequence[int | str]
 
     @property
     def rows(self) -> int:
-        return len(self.row_ids)
+        return len(self.handles)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,28 +10,26 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Text, bindparam, delete, literal_column, select
+from sqlalchemy import Text, bindparam, delete, select
 
 from waitd.core.costs.model import WaitingTotals
 from waitd.ports import StoredWait
+from waitd.stores import bulk
 from waitd.stores.operations.commands import SaveOverhead
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.schema import COST_KEY, COST_SUMS, NO_NAMESPACE, costs
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.schema import NO_NAMESPACE, costs
+from waitd.stores.sql_functions import RowId
+from waitd.stores.statements import Statement
 
 OTHER = "(other)"
 #: How many rows of old days one write deletes.
 _PRUNE_ROWS = 1000
-_ADD = bulk.insert_into("costs", costs.c.keys())._replace(
-    after=f" ON CONFLICT ({', '.join(COST_KEY)}) DO UPDATE SET "
-    + ", ".join(f"{name} = costs.{name} + excluded.{name}" for name in COST_SUMS)
-)
-_ROWID = literal_column("rowid", Integer)
+_ADD = bulk.insert_into(costs, on_conflict=bulk.OnConflict.ADD)
+_ROW_ID = RowId("costs")
 PRUNE = Statement(
     delete(costs).where(
-        _ROWID.in_(
-            select(_ROWID)
+        _ROW_ID.in_(
+            select(_ROW_ID)
             .select_from(costs)
             .where(costs.c.day < bindparam("before", type_=Text))
             .limit(_PRUNE_ROWS)
@@ -71,7 +69,7 @@ async def add(transaction: Transaction, finished: Iterable[StoredWait]) -> None:
             value = await _bounded_value(transaction, wait, label, day) if label else ""
             key = _CostKey(label, wait.namespace, day, value, wait.spec.kind)
             sums[key] = sums[key].plus(totals) if key in sums else totals
-    bulk.defer(transaction.connection, _ADD, [_row(key, totals) for key, totals in sums.items()])
+    transaction.connection.defer_rows(_ADD, [_row(key, totals) for key, totals in sums.items()])
 
 
 async def _bounded_value(transaction: Transaction, wait: StoredWait, label: str, day: str) -> str:
@@ -93,7 +91,7 @@ def save_overhead(transaction: Transaction, commands: Sequence[SaveOverhead]) ->
     for command in commands:
         total = total.plus(WaitingTotals("", measured=command.measured))
     key = _CostKey("", NO_NAMESPACE, day_of(transaction.now), "", "")
-    bulk.defer(transaction.connection, _ADD, [_row(key, total)])
+    transaction.connection.defer_rows(_ADD, [_row(key, total)])
     PRUNE.defer(transaction.connection, before=day_of(max(command.before for command in commands)))
 
 

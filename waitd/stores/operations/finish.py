@@ -16,6 +16,7 @@ from waitd.core.waits.audit import Caller
 from waitd.core.waits.job_cancel import JobCancel, job_cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
+from waitd.stores import bulk
 from waitd.stores.codec import (
     decode_outcome,
     encode_event,
@@ -29,11 +30,11 @@ from waitd.stores.operations.commands import Cancel, CommandExecutor, FinishWait
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import decode_one, not_found, rows_by_id, visible_in
-from waitd.stores.sqlite import bulk
+from waitd.stores.schema import IS_WAITING, waits
 from waitd.stores.usage import Usage
 
 _FINISH = bulk.update(
-    "waits",
+    waits,
     (
         "id",
         "state",
@@ -45,9 +46,9 @@ _FINISH = bulk.update(
         "byte_seconds",
         "kept_bytes",
     ),
-    "waits.state = 'waiting'",
+    IS_WAITING,
 )
-_CANCEL_JOB = bulk.update("waits", ("id", "job_cancel", "job_cancel_at"), "waits.job_cancel IS NULL")
+_CANCEL_JOB = bulk.update(waits, ("id", "job_cancel", "job_cancel_at"), waits.c.job_cancel.is_(None))
 _FINAL_STATES = frozenset(WaitState) - {WaitState.WAITING}
 
 log = structlog.get_logger(__name__)
@@ -181,8 +182,8 @@ async def finish_waits(transaction: Transaction, endings: Sequence[Ending]) -> d
             )
             finished[wait.id] = StoredOutcome(stored, frozenset(d.destination for d in new))
     # sent with the transaction's next statement, its COMMIT at the latest
-    bulk.defer(transaction.connection, _FINISH, rows)
-    bulk.defer(transaction.connection, _CANCEL_JOB, cancels)
+    transaction.connection.defer_rows(_FINISH, rows)
+    transaction.connection.defer_rows(_CANCEL_JOB, cancels)
     airflow_index.delete(transaction, (ending.wait for ending in endings))
     insert_deliveries(transaction, outbox)
     await costs.add(transaction, [outcome.wait for outcome in finished.values()])

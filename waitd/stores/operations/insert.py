@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 
 import uuid_utils
+from sqlalchemy import true, update
 
 from waitd.core.auth.quotas import Kept, Room
 from waitd.core.errors import InvalidInput, LimitReached
@@ -11,27 +12,26 @@ from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.submission import initial_submission
 from waitd.core.waits.wait import EMPTY_PROGRESS, WaitId, WaitState
 from waitd.ports import Inserted, NewWait, StoredWait
+from waitd.stores import bulk
 from waitd.stores.codec import check_texts, decode_wait, sliced
+from waitd.stores.connection import StoreConnection
 from waitd.stores.operations import airflow_index
 from waitd.stores.operations.commands import Candidate, Insert
 from waitd.stores.operations.finish import Ending, finish_waits
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.wait_keys import EarlierSubmit, Key, find_earlier, find_superseded, replay
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import ConnectionThread
+from waitd.stores.schema import IS_QUEUED, deliveries, waits
+from waitd.stores.statements import Statement, one_of, text_list
 
 COLUMNS = ("id", "namespace", "kind", "created_at", "deadline", "spec", "principal")
 _KEY_COLUMNS = ("idempotency_key", "body_digest", "supersede_key", "superseded")
-_INSERT = bulk.insert_into("waits", COLUMNS)
-_INSERT_WITH_KEYS = bulk.insert_into("waits", (*COLUMNS, *_KEY_COLUMNS))
-_LOSE_KEY = bulk.BulkStatement(
-    "UPDATE waits SET superseded = 1 WHERE id IN (VALUES ", 1, ")", bulk.NONE_LEFT_OUT
-)
-_STOP_DELIVERIES = bulk.BulkStatement(
-    "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, last_error = 'superseded'"
-    " WHERE state = 'queued' AND wait_id IN (VALUES ",
-    1,
-    ")",
+_INSERT = bulk.insert_into(waits, COLUMNS)
+_INSERT_WITH_KEYS = bulk.insert_into(waits, (*COLUMNS, *_KEY_COLUMNS))
+_LOSE_KEY = Statement(update(waits).values(superseded=true()).where(one_of(waits.c.id, "ids")))
+_STOP_DELIVERIES = Statement(
+    update(deliveries)
+    .values(state="dead", next_attempt_at=None, last_error="superseded")
+    .where(IS_QUEUED, one_of(deliveries.c.wait_id, "ids"))
 )
 #: How many waits are prepared before other tasks run: half a millisecond's worth.
 PREPARE_SLICE = 500
@@ -161,7 +161,7 @@ def _answer(
     return candidate.inserted
 
 
-def _insert_rows(connection: ConnectionThread, new: Sequence[Candidate], losers: Container[WaitId]) -> None:
+def _insert_rows(connection: StoreConnection, new: Sequence[Candidate], losers: Container[WaitId]) -> None:
     """Inserts the rows. `losers` are new waits that a later new wait supersedes.
 
     Most waits have no keys; they take the shorter statement.
@@ -175,9 +175,9 @@ def _insert_rows(connection: ConnectionThread, new: Sequence[Candidate], losers:
             rows.append(row)
         else:
             keys = (None if key is None else key.text, candidate.body_digest, supersede_key)
-            rows_with_keys.append((*row, *keys, int(wait.id in losers)))
-    bulk.defer(connection, _INSERT, rows)
-    bulk.defer(connection, _INSERT_WITH_KEYS, rows_with_keys)
+            rows_with_keys.append((*row, *keys, wait.id in losers))
+    connection.defer_rows(_INSERT, rows)
+    connection.defer_rows(_INSERT_WITH_KEYS, rows_with_keys)
 
 
 async def _supersede(
@@ -192,9 +192,10 @@ async def _supersede(
     if not winners:
         return frozenset(), []
     holders = await find_superseded(transaction.connection, winners)
-    ids = [(row.id,) for row in holders]
-    bulk.defer(transaction.connection, _LOSE_KEY, ids)
-    bulk.defer(transaction.connection, _STOP_DELIVERIES, ids)
+    ids = text_list(row.id for row in holders)
+    if holders:
+        _LOSE_KEY.defer(transaction.connection, must_change=len(holders), ids=ids)
+        _STOP_DELIVERIES.defer(transaction.connection, ids=ids)
     waiting = [
         transaction.with_live_progress(wait)
         async for part in sliced([row for row in holders if row.finished_at is None])

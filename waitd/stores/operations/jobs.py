@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from waitd.stores import bulk
 from waitd.stores.codec import encode_job_cancel, encode_submission
 from waitd.stores.operations.commands import SaveJobCancel, SaveSubmission
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import rows_by_id
-from waitd.stores.sqlite import bulk
+from waitd.stores.schema import HAS_JOB_TO_CANCEL, waits
 
-_SAVE_SUBMISSION = bulk.update("waits", ("id", "submission"), "1 = 1")
-_SAVE_JOB_CANCEL = bulk.update(
-    "waits", ("id", "job_cancel", "job_cancel_at"), "waits.job_cancel_at IS NOT NULL"
-)
+_SAVE_SUBMISSION = bulk.update(waits, ("id", "submission"))
+_SAVE_JOB_CANCEL = bulk.update(waits, ("id", "job_cancel", "job_cancel_at"), HAS_JOB_TO_CANCEL)
 
 
 async def save_submissions(transaction: Transaction, commands: Sequence[SaveSubmission]) -> None:
@@ -32,7 +31,7 @@ async def save_submissions(transaction: Transaction, commands: Sequence[SaveSubm
         command.answer = waiting or not command.only_waiting
         if command.answer:
             saved[command.wait_id] = (command.wait_id, encode_submission(command.submission))
-    bulk.defer(transaction.connection, _SAVE_SUBMISSION, list(saved.values()))
+    transaction.connection.defer_rows(_SAVE_SUBMISSION, list(saved.values()))
 
 
 def save_job_cancels(transaction: Transaction, commands: Sequence[SaveJobCancel]) -> None:
@@ -45,4 +44,4 @@ def save_job_cancels(transaction: Transaction, commands: Sequence[SaveJobCancel]
         )
         for command in commands
     }
-    bulk.defer(transaction.connection, _SAVE_JOB_CANCEL, list(rows.values()))
+    transaction.connection.defer_rows(_SAVE_JOB_CANCEL, list(rows.values()))

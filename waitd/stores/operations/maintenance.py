@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Float, Integer, Text, bindparam, delete, exists, func, literal_column, select, text
+from sqlalchemy import Float, Integer, Text, bindparam, delete, exists, select, text
 
 from waitd.core.auth.quotas import Kept
+from waitd.stores import bulk
 from waitd.stores.codec import encode_progress, sliced
+from waitd.stores.connection import StoreConnection
 from waitd.stores.operations.commands import CheckWritable, DeleteEnded, PruneWaits, SaveProgress
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import (
@@ -15,16 +17,16 @@ from waitd.stores.schema import (
     HAS_ENDED,
     HAS_JOB_TO_CANCEL,
     IS_QUEUED,
+    IS_WAITING,
     LAST_CHECK,
     PRUNED_SEQ,
     deliveries,
     waits,
 )
-from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.sql_functions import WaitHandle, text_items
+from waitd.stores.statements import Statement, one_of, text_list
 
-_SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
+_SAVE_PROGRESS = bulk.update(waits, ("id", "progress"), IS_WAITING)
 _same = waits.alias()
 _SETTLED = select(
     waits.c.id, waits.c.finished_seq, waits.c.namespace, waits.c.principal, waits.c.kept_bytes
@@ -40,12 +42,12 @@ PRUNABLE = Statement(
     .order_by(waits.c.finished_at)
     .limit(bindparam("limit", type_=Integer))
 )
-_ROW_ID = literal_column("waits.rowid", Integer)
-_row_ids = func.json_each(bindparam("row_ids", type_=Text)).table_valued("value")
-SETTLED = Statement(_SETTLED.where(_ROW_ID.in_(select(_row_ids.c.value))))
+_HANDLE = WaitHandle()
+_handles = text_items(bindparam("handles", type_=Text))
+SETTLED = Statement(_SETTLED.where(_HANDLE.in_(select(_handles.c.value))))
 #: Reads the index alone.
 LONGEST_ENDED = Statement(
-    select(_ROW_ID, waits.c.finished_at, waits.c.namespace, waits.c.kept_bytes)
+    select(_HANDLE, waits.c.finished_at, waits.c.namespace, waits.c.kept_bytes)
     .where(HAS_ENDED, waits.c.finished_at >= bindparam("since", type_=Float))
     .order_by(waits.c.finished_at)
     .limit(bindparam("limit", type_=Integer))
@@ -58,7 +60,12 @@ _UPSERT_WATERMARK = (
     "INSERT INTO watermarks (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = "
 )
 _SET_WATERMARK = Statement(text(_UPSERT_WATERMARK + "excluded.value"))
-_RAISE_WATERMARK = Statement(text(_UPSERT_WATERMARK + "max(value, excluded.value)"))
+_RAISE_WATERMARK = Statement(
+    text(
+        _UPSERT_WATERMARK + "CASE WHEN watermarks.value > excluded.value"
+        " THEN watermarks.value ELSE excluded.value END"
+    )
+)
 
 
 async def save_progress(transaction: Transaction, commands: Sequence[SaveProgress]) -> None:
@@ -69,7 +76,7 @@ async def save_progress(transaction: Transaction, commands: Sequence[SaveProgres
         async for part in sliced(list(latest.items()))
         for wait_id, progress in part
     ]
-    bulk.defer(transaction.connection, _SAVE_PROGRESS, rows)
+    transaction.connection.defer_rows(_SAVE_PROGRESS, rows)
 
 
 async def prune(transaction: Transaction, commands: Sequence[PruneWaits]) -> None:
@@ -82,9 +89,9 @@ async def prune(transaction: Transaction, commands: Sequence[PruneWaits]) -> Non
 async def delete_ended(transaction: Transaction, commands: Sequence[DeleteEnded]) -> None:
     """Deletes those of the chosen waits whose deliveries and job are settled now."""
     for command in commands:
-        row_ids = orjson.dumps(command.row_ids).decode()
+        handles = orjson.dumps(command.handles).decode()
         command.answer = _delete(
-            transaction, await SETTLED.fetch_all(transaction.connection, row_ids=row_ids)
+            transaction, await SETTLED.fetch_all(transaction.connection, handles=handles)
         )
 
 
@@ -115,26 +122,26 @@ def _is_readable(wait_id: Any, finished_seq: Any, namespace: Any, principal: Any
 
 
 class LongestEnded(NamedTuple):
-    """The rows of waits that may be deleted, and when the next one ended; None: there is none."""
+    """Waits that may be deleted, by handle, and when the next one ended; None: there is none."""
 
-    row_ids: Sequence[int]
+    handles: Sequence[int | str]
     next_at: float | None
 
 
 async def find_longest_ended(
-    connection: ConnectionThread, excess: Mapping[str, int], since: float, limit: int
+    connection: StoreConnection, excess: Mapping[str, int], since: float, limit: int
 ) -> LongestEnded:
     """Chooses up to `limit` ended waits, until each namespace loses its `excess` of bytes."""
     rows = await LONGEST_ENDED.fetch_all(connection, since=since, limit=EXAMINED_ROWS)
     left = dict(excess)
-    chosen: list[int] = []
-    for row_id, finished_at, namespace, size in rows:
+    chosen: list[int | str] = []
+    for handle, finished_at, namespace, size in rows:
         if not isinstance(finished_at, float) or not isinstance(size, int | None):
             continue  # the row is damaged
         if len(chosen) == limit or not left:
             return LongestEnded(chosen, finished_at)
         if namespace in left:
-            chosen.append(row_id)
+            chosen.append(handle)
             left[namespace] -= size or 0
             if left[namespace] <= 0:
                 del left[namespace]

@@ -10,10 +10,11 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import DeliveryId, DeliveryState, first_attempt_at
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import StoredDelivery, StoredWait
+from waitd.stores import bulk
 from waitd.stores.delivery_codec import encode_sink
 from waitd.stores.operations.commands import SaveAttempt
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.sqlite import bulk
+from waitd.stores.schema import IS_QUEUED, deliveries
 
 _COLUMNS = (
     "id",
@@ -26,12 +27,12 @@ _COLUMNS = (
     "created_at",
     "next_attempt_at",
 )
-_INSERT = bulk.insert_into("deliveries", _COLUMNS)
-_INSERT_AGAIN = bulk.insert_into("deliveries", (*_COLUMNS, "redelivered_by"))
+_INSERT = bulk.insert_into(deliveries, _COLUMNS)
+_INSERT_AGAIN = bulk.insert_into(deliveries, (*_COLUMNS, "redelivered_by"))
 _SAVE_ATTEMPT = bulk.update(
-    "deliveries",
+    deliveries,
     ("id", "state", "attempts", "next_attempt_at", "last_error", "last_attempt_at"),
-    "deliveries.state = 'queued'",
+    IS_QUEUED,
 )
 #: An attempt that is this far in the future was made before the wall clock was set back, in
 #: seconds.
@@ -97,9 +98,9 @@ def insert_deliveries(
         for delivery, destination in new
     ]
     if redelivered_by is None:
-        bulk.defer(transaction.connection, _INSERT, rows)
+        transaction.connection.defer_rows(_INSERT, rows)
     else:
-        bulk.defer(transaction.connection, _INSERT_AGAIN, [(*row, redelivered_by) for row in rows])
+        transaction.connection.defer_rows(_INSERT_AGAIN, [(*row, redelivered_by) for row in rows])
 
 
 def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:
@@ -116,7 +117,7 @@ def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> 
         )
         for command in commands
     }
-    bulk.defer(transaction.connection, _SAVE_ATTEMPT, list(rows.values()))
+    transaction.connection.defer_rows(_SAVE_ATTEMPT, list(rows.values()))
 
 
 def _rebased(next_attempt_at: float | None, attempted_at: float, now: float) -> float | None:

@@ -18,7 +18,7 @@ from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_d
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.waits import decode_one, deliveries_of, not_found, rows_by_id, visible_in
 from waitd.stores.schema import HAS_NEWER_DELIVERY, deliveries, waits
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.statements import Statement, one_of, text_list
 from waitd.stores.usage import Usage, count_redeliveries
 
 BY_ID = Statement(

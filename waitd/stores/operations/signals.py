@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import uuid_utils
-from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, exists, func, select, text
+from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, case, delete, exists, func, select, text
 
 from waitd.core.auth.quotas import Kept
 from waitd.core.errors import Conflict, InvalidInput, LimitReached
@@ -15,13 +15,15 @@ from waitd.ports import Signal, SignalKey
 from waitd.stores.operations.commands import PruneSignals, SaveSignal
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import signals
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.statements import Statement, one_of, text_list
 
 #: How many different payloads are kept under one key.
 MAX_PAYLOADS = 32
 
 _COUNT = Statement(
-    select(func.count(), func.max(signals.c.digest == bindparam("digest", type_=LargeBinary))).where(
+    select(
+        func.count(), func.max(case((signals.c.digest == bindparam("digest", type_=LargeBinary), 1), else_=0))
+    ).where(
         signals.c.namespace == bindparam("namespace", type_=Text),
         signals.c.key == bindparam("key", type_=Text),
     )

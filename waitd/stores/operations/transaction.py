@@ -10,8 +10,8 @@ from waitd.core.auth.quotas import Kept, KeptLimits, Room, room_for
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import Signal, StoredOutcome, StoredWait
+from waitd.stores.connection import StoreConnection
 from waitd.stores.queries.costs import find_label_values
-from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.unreadable import UnreadableRows
 from waitd.stores.usage import Usage
 
@@ -64,7 +64,7 @@ class LabelValues:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str], set[str]] = {}
 
-    async def get(self, connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
+    async def get(self, connection: StoreConnection, label: str, namespace: str, day: str) -> set[str]:
         """The values of one label, read once. The caller adds new values to the set."""
         key = (label, namespace, day)
         if key not in self._values:
@@ -92,7 +92,7 @@ class Transaction:
         clock_moved: how far the schedules were moved with the wall clock, in seconds.
     """
 
-    connection: ConnectionThread
+    connection: StoreConnection
     rules: StoreRules
     now: float
     finished_seq: int

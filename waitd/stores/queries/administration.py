@@ -11,9 +11,9 @@ from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.core.waits.audit import AuditEntry
 from waitd.ports import AuditFilter, Signal, StoredAuditEntry
 from waitd.stores.codec import check_times
+from waitd.stores.connection import StoreConnection
 from waitd.stores.schema import api_keys, audit, signals
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, having
+from waitd.stores.statements import Statement, having
 from waitd.stores.unreadable import UnreadableRows
 
 _API_KEYS = Statement(select(api_keys).order_by(api_keys.c.created_at))
@@ -33,7 +33,7 @@ SIGNAL_KEYS = Statement(
 
 
 async def find_audit(
-    connection: ConnectionThread, filter_: AuditFilter, unreadable: UnreadableRows
+    connection: StoreConnection, filter_: AuditFilter, unreadable: UnreadableRows
 ) -> list[StoredAuditEntry]:
     """Audit entries that match the filter, newest first."""
     conditions = having(
@@ -61,7 +61,7 @@ def _audit_entry(row: tuple[Any, ...]) -> StoredAuditEntry:
     return StoredAuditEntry(number, entry)
 
 
-async def all_api_keys(connection: ConnectionThread, unreadable: UnreadableRows) -> list[ApiKey]:
+async def all_api_keys(connection: StoreConnection, unreadable: UnreadableRows) -> list[ApiKey]:
     """Every API key, the oldest first. One that cannot be read admits no one."""
     return list(unreadable.readable("api_keys", await _API_KEYS.fetch_all(connection), _api_key))
 
@@ -75,14 +75,14 @@ def _api_key(row: tuple[Any, ...]) -> ApiKey:
 
 
 async def signal_payloads(
-    connection: ConnectionThread, namespace: str, key: str, unreadable: UnreadableRows
+    connection: StoreConnection, namespace: str, key: str, unreadable: UnreadableRows
 ) -> list[Any]:
     """The payloads under a key, in the order in which they first came."""
     rows = await SIGNAL_PAYLOADS.fetch_all(connection, namespace=namespace, key=key)
     return list(unreadable.readable("signals", rows, lambda row: orjson.loads(row[1])))
 
 
-async def signal_keys(connection: ConnectionThread) -> list[Signal]:
+async def signal_keys(connection: StoreConnection) -> list[Signal]:
     """Every key that has signals, with the time of its last one."""
     rows = await SIGNAL_KEYS.fetch_all(connection)
     return [Signal(*row) for row in rows if isinstance(row[2], float) and all(map(_is_text, row[:2]))]

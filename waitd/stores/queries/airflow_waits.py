@@ -1,16 +1,17 @@
 """Reads waiting waits by the Airflow connection that they call back."""
 
 import orjson
-from sqlalchemy import Integer, Text, bindparam, func, select, text
+from sqlalchemy import Integer, Text, bindparam, select, text
 
 from waitd.core.waits.wait import WaitId
 from waitd.ports import AirflowWait
 from waitd.stores.codec import well_formed
+from waitd.stores.connection import StoreConnection
 from waitd.stores.schema import airflow_waits, waits
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, json_of
+from waitd.stores.sql_functions import json_items, json_text
+from waitd.stores.statements import Statement
 
-_sink = func.json_each(json_of(waits.c.spec), "$.sinks").table_valued("value", joins_implicitly=True)
+_sink = json_items(waits.c.spec, "sinks")
 #: Jumps from one connection to the next along the index: the cost grows with connections, not
 #: waits.
 CONNECTIONS = Statement(
@@ -31,21 +32,21 @@ BY_CONNECTION = Statement(
     .where(
         airflow_waits.c.conn_id == bindparam("conn_id", type_=Text),
         airflow_waits.c.wait_id > bindparam("after", type_=Text),
-        func.json_extract(_sink.c.value, "$.kind") == "airflow",
-        func.json_extract(_sink.c.value, "$.conn_id") == airflow_waits.c.conn_id,
+        json_text(_sink.c.value, "kind", is_json=True) == "airflow",
+        json_text(_sink.c.value, "conn_id", is_json=True) == airflow_waits.c.conn_id,
     )
     .order_by(airflow_waits.c.wait_id)
     .limit(bindparam("limit", type_=Integer))
 )
 
 
-async def connections(connection: ConnectionThread) -> list[str]:
+async def connections(connection: StoreConnection) -> list[str]:
     """The conn_ids of the Airflow sinks of waiting waits."""
     return [conn_id for (conn_id,) in await CONNECTIONS.fetch_all(connection) if isinstance(conn_id, str)]
 
 
 async def find(
-    connection: ConnectionThread, conn_id: str, after: WaitId | None, limit: int
+    connection: StoreConnection, conn_id: str, after: WaitId | None, limit: int
 ) -> list[AirflowWait]:
     """A page of the waiting waits with a sink to this connection, in the order of their ids."""
     params = {"conn_id": well_formed(conn_id), "after": after or "", "limit": limit}

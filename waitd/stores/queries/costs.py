@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Text, bindparam, func, select
 from waitd.core.costs.model import MeasuredUsage, WaitingTotals
 from waitd.ports import CostFilter, CostSums
 from waitd.stores.codec import well_formed
+from waitd.stores.connection import StoreConnection
 from waitd.stores.schema import COST_SUMS, NO_NAMESPACE, costs
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.statements import Statement, one_of, text_list
 
 _SUMS = [func.sum(costs.c[name]) for name in COST_SUMS]
 LABEL_VALUES = Statement(
@@ -25,13 +25,13 @@ LABEL_VALUES = Statement(
 _DIMENSIONS = {"kind": costs.c.kind, "day": costs.c.day}
 
 
-async def find_label_values(connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
+async def find_label_values(connection: StoreConnection, label: str, namespace: str, day: str) -> set[str]:
     """The values of a label that have sums on this day."""
     rows = await LABEL_VALUES.fetch_all(connection, label=label, namespace=namespace, day=day)
     return {value for (value,) in rows}
 
 
-async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
+async def find(connection: StoreConnection, filter_: CostFilter) -> CostSums:
     """See `ApiStore.find_costs`."""
     dimension = _DIMENSIONS.get(filter_.by, costs.c.value)
     conditions = _matching(filter_, "" if filter_.by in _DIMENSIONS else well_formed(filter_.by))
@@ -60,12 +60,12 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
     )
 
 
-async def _total(connection: ConnectionThread, filter_: CostFilter) -> list[WaitingTotals]:
+async def _total(connection: StoreConnection, filter_: CostFilter) -> list[WaitingTotals]:
     query = select(costs.c.kind, *_SUMS).where(*_matching(filter_, "")).group_by(costs.c.kind)
     return [_decode_totals(sums) for sums in await Statement(query).fetch_all(connection)]
 
 
-async def _overhead(connection: ConnectionThread, since: str) -> MeasuredUsage:
+async def _overhead(connection: StoreConnection, since: str) -> MeasuredUsage:
     query = select(*_SUMS).where(costs.c.label == "", costs.c.namespace == NO_NAMESPACE, costs.c.day >= since)
     [sums] = await Statement(query).fetch_all(connection)
     return MeasuredUsage(*(value or 0.0 for value in sums[-2:]))

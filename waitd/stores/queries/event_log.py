@@ -8,9 +8,9 @@ from sqlalchemy import Integer, Text, bindparam, case, func, literal_column, or_
 from waitd.core.errors import NotFound
 from waitd.ports import StoredEvent
 from waitd.stores.codec import decode_outcome
+from waitd.stores.connection import StoreConnection
 from waitd.stores.schema import FINISHED_SEQ, PRUNED_SEQ, waits, watermarks
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.statements import Statement
 from waitd.stores.unreadable import DECODE_ERRORS
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ _LAST_NUMBER = Statement(
 _WATERMARK = Statement(select(watermarks.c.value).where(watermarks.c.name == bindparam("name", type_=Text)))
 
 
-async def last_finished_seq(connection: ConnectionThread) -> int:
+async def last_finished_seq(connection: StoreConnection) -> int:
     """The last event number that was assigned, pruned events included; 0 before the first."""
     ((stored,),) = await _LAST_STORED.fetch_all(connection)
     if stored is not None and not isinstance(stored, int):  # a text or a blob is above all numbers
@@ -45,7 +45,7 @@ async def last_finished_seq(connection: ConnectionThread) -> int:
     return max(stored or 0, await watermark(connection, FINISHED_SEQ))
 
 
-async def check_resumable(connection: ConnectionThread, seq: int) -> None:
+async def check_resumable(connection: StoreConnection, seq: int) -> None:
     """See `ApiStore.check_resumable`."""
     if seq and not await EXISTS.fetch_all(connection, seq=seq):
         raise NotFound(f"there is no event {seq}, or it was deleted after its retention")
@@ -53,7 +53,7 @@ async def check_resumable(connection: ConnectionThread, seq: int) -> None:
 
 
 async def events_after(
-    connection: ConnectionThread, seq: int, namespace: str | None, limit: int
+    connection: StoreConnection, seq: int, namespace: str | None, limit: int
 ) -> list[StoredEvent]:
     """See `ApiStore.events_after`."""
     rows = await EVENTS_AFTER.fetch_part(connection, PART_BYTES, after=seq, namespace=namespace, limit=limit)
@@ -70,12 +70,12 @@ def _is_event(stored: Any) -> bool:
     return isinstance(stored, bytes)
 
 
-async def _check_complete(connection: ConnectionThread, seq: int) -> None:
+async def _check_complete(connection: StoreConnection, seq: int) -> None:
     if await watermark(connection, PRUNED_SEQ) > seq:
         raise NotFound(f"some events after {seq} were deleted after their retention")
 
 
-async def watermark(connection: ConnectionThread, name: str) -> int:
+async def watermark(connection: StoreConnection, name: str) -> int:
     """The number that is kept under this name; 0 if there is none."""
     rows = await _WATERMARK.fetch_all(connection, name=name)
     value = rows[0][0] if rows else 0

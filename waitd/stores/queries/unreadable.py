@@ -1,43 +1,39 @@
 """Reads waits that cannot be decoded as what their columns hold."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import LargeBinary, case, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, bindparam, select
 
 from waitd.ports import ListPart, UnreadableWait, WaitFilter
 from waitd.stores.codec import WaitRow, decode_wait
+from waitd.stores.connection import StoreConnection
 from waitd.stores.schema import waits
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.sql_functions import as_bytes, stored_type, stored_value
+from waitd.stores.statements import Statement
 from waitd.stores.unreadable import (
     DECODE_ERRORS,
     UnreadableRows,
     describe_error,
     display_id,
-    is_damage,
     unreadable_wait,
 )
 
 
-def _raw(row_id: str) -> str:
-    """The types and values of all columns. Texts come as bytes, since they may not be UTF-8."""
-    columns: list[Any] = []
-    for column in waits.c:
-        kind = func.typeof(column)
-        columns += [kind, case((kind == literal_column("'text'"), cast(column, LargeBinary)), else_=column)]
-    # IS finds NULL, too; SQLAlchemy would compare with a value of the column's own type.
-    return Statement(select(*columns).where(literal_column(f"{row_id} IS ?"))).sql
+def _raw(row_id: ColumnElement[Any]) -> Statement:
+    """The types and values of all columns."""
+    columns = [read(column) for column in waits.c for read in (stored_type, stored_value)]
+    same = row_id.is_not_distinct_from(bindparam("row_id", type_=row_id.type))  # finds NULL, too
+    return Statement(select(*columns).where(same))
 
 
-_RAW = _raw("waits.id")
+_RAW = _raw(waits.c.id)
 #: For ids that are no valid text, which cannot be a parameter. Reads the whole table.
-_RAW_BY_BYTES = _raw("CAST(waits.id AS BLOB)")
+_RAW_BY_BYTES = _raw(as_bytes(waits.c.id))
 
 
 async def find(
-    connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
+    connection: StoreConnection, filter_: WaitFilter, unreadable: UnreadableRows
 ) -> ListPart[UnreadableWait]:
     """See `ApiStore.find_unreadable`. A wait that was mended or deleted is not listed any more."""
     found: ListPart[UnreadableWait] = ListPart()
@@ -62,7 +58,7 @@ async def find(
 
 
 async def get(
-    connection: ConnectionThread, wait_id: str, namespace: str | None, unreadable: UnreadableRows
+    connection: StoreConnection, wait_id: str, namespace: str | None, unreadable: UnreadableRows
 ) -> UnreadableWait | None:
     """One unreadable wait; None if there is none with this id in the namespace."""
     if wait_id not in unreadable.errors("waits"):
@@ -73,21 +69,19 @@ async def get(
     return None
 
 
-async def check(connection: ConnectionThread, unreadable: UnreadableRows) -> None:
+async def check(connection: StoreConnection, unreadable: UnreadableRows) -> None:
     """Forgets the waits that were mended or deleted."""
     for row_id in unreadable.errors("waits"):
         await _read(connection, row_id, unreadable)
 
 
-async def _read(
-    connection: ConnectionThread, row_id: Any, unreadable: UnreadableRows
-) -> list[UnreadableWait]:
+async def _read(connection: StoreConnection, row_id: Any, unreadable: UnreadableRows) -> list[UnreadableWait]:
     """The rows with this id, which is one unless the id is NULL."""
     try:
         query = _RAW_BY_BYTES if isinstance(row_id, bytes) else _RAW
-        rows = await connection.fetch_all(query, [row_id])
-    except sqlite3.Error as damage:
-        if not is_damage(damage):
+        rows = await query.fetch_all(connection, row_id=row_id)
+    except Exception as damage:
+        if not connection.is_damage(damage):
             raise
         return [unreadable_wait(row_id, describe_error(damage), {})]
     found = []

@@ -8,10 +8,10 @@ from sqlalchemy import Column, ColumnElement, Text, bindparam, select
 from waitd.core.errors import Conflict, Unreadable
 from waitd.ports import IdempotentSubmit, Inserted, StoredDelivery, StoredWait
 from waitd.stores.codec import WaitRow, sliced, well_formed
+from waitd.stores.connection import StoreConnection
 from waitd.stores.queries.waits import decode_one, deliveries_of
 from waitd.stores.schema import HOLDS_SUPERSEDE_KEY, waits
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.statements import Statement, one_of, text_list
 from waitd.stores.unreadable import UnreadableRows
 
 
@@ -48,7 +48,7 @@ _BY_SUPERSEDE_KEY = _by_key(waits.c.supersede_key, HOLDS_SUPERSEDE_KEY)
 
 
 async def find_earlier(
-    connection: ConnectionThread, keys: Iterable[Key], unreadable: UnreadableRows
+    connection: StoreConnection, keys: Iterable[Key], unreadable: UnreadableRows
 ) -> dict[Key, EarlierSubmit]:
     """The waits that were submitted under these idempotency keys, as they are now."""
     rows = await _rows_by_key(connection, _BY_IDEMPOTENCY_KEY, keys)
@@ -61,13 +61,13 @@ async def find_earlier(
     }
 
 
-async def find_superseded(connection: ConnectionThread, keys: Iterable[Key]) -> list[WaitRow]:
+async def find_superseded(connection: StoreConnection, keys: Iterable[Key]) -> list[WaitRow]:
     """The rows of the waits that hold these supersede keys."""
     return list((await _rows_by_key(connection, _BY_SUPERSEDE_KEY, keys)).values())
 
 
 async def find_replays(
-    connection: ConnectionThread, submits: Sequence[IdempotentSubmit], unreadable: UnreadableRows
+    connection: StoreConnection, submits: Sequence[IdempotentSubmit], unreadable: UnreadableRows
 ) -> list[Inserted | Conflict | None]:
     """See `ApiStore.find_replays`."""
     keys = [Key(submit.namespace, submit.key) for submit in submits]
@@ -89,7 +89,7 @@ def replay(earlier: EarlierSubmit | None, body_digest: bytes | None) -> Inserted
 
 
 async def _rows_by_key(
-    connection: ConnectionThread, query: Statement, keys: Iterable[Key]
+    connection: StoreConnection, query: Statement, keys: Iterable[Key]
 ) -> dict[Key, WaitRow]:
     by_namespace: dict[str, list[str]] = {}
     for namespace, key in keys:

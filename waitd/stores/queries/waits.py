@@ -1,38 +1,22 @@
 """Reads waits: by id, by filter, and all that wait. Rows that cannot be read are set aside."""
 
 import math
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import (
-    Integer,
-    Select,
-    Text,
-    bindparam,
-    func,
-    literal,
-    literal_column,
-    select,
-)
+from sqlalchemy import Integer, Select, Text, bindparam, func, literal, literal_column, select
 
 from waitd.core.errors import NotFound, Unreadable
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import ListPart, StoredDelivery, StoredWait, WaitFilter
-from waitd.stores.codec import (
-    WaitingRow,
-    WaitRow,
-    decode_wait,
-    decode_waiting,
-    sliced,
-    well_formed,
-)
+from waitd.stores.codec import WaitingRow, WaitRow, decode_wait, decode_waiting, sliced, well_formed
+from waitd.stores.connection import StoreConnection
 from waitd.stores.delivery_codec import DeliveryRow, decode_delivery
 from waitd.stores.schema import HAS_JOB_TO_CANCEL, IS_WAITING, deliveries, waits
-from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, having, json_of, one_of, text_list
-from waitd.stores.unreadable import DECODE_ERRORS, UnreadableRows, describe_error, is_damage
+from waitd.stores.sql_functions import json_pairs
+from waitd.stores.statements import Statement, having, one_of, text_list
+from waitd.stores.unreadable import DECODE_ERRORS, UnreadableRows, describe_error
 
 #: How many waits are decoded before other tasks run, where all are read: about three milliseconds'
 #: worth.
@@ -83,7 +67,7 @@ COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(wa
 
 
 async def rows_by_id(
-    connection: ConnectionThread, wait_ids: Sequence[str], unreadable: UnreadableRows
+    connection: StoreConnection, wait_ids: Sequence[str], unreadable: UnreadableRows
 ) -> dict[str, WaitRow]:
     """The rows of these waits, by id, without those that are on a damaged page."""
 
@@ -91,26 +75,30 @@ async def rows_by_id(
         return await BY_ID.fetch_all(connection, ids=text_list(ids))
 
     async def fetch_each() -> list[tuple[Any, ...]]:
-        return [row for wait_id in wait_ids for row in await _undamaged(wait_id, fetch, unreadable)]
+        return [
+            row for wait_id in wait_ids for row in await _undamaged(connection, wait_id, fetch, unreadable)
+        ]
 
-    rows = await _whole_or_each(fetch(wait_ids), fetch_each) if wait_ids else []
+    rows = await _whole_or_each(connection, fetch(wait_ids), fetch_each) if wait_ids else []
     return {row[0]: WaitRow._make(row) for row in rows}
 
 
 async def _whole_or_each(
+    connection: StoreConnection,
     whole: Awaitable[list[tuple[Any, ...]]],
     fetch_each: Callable[[], Awaitable[list[tuple[Any, ...]]]],
 ) -> list[tuple[Any, ...]]:
     """The rows of a query; one by one if a damaged one among them makes the query fail."""
     try:
         return await whole
-    except sqlite3.Error as error:
-        if not is_damage(error):
+    except Exception as error:
+        if not connection.is_damage(error):
             raise
     return await fetch_each()
 
 
 async def _undamaged(
+    connection: StoreConnection,
     wait_id: Any,
     fetch: Callable[[Sequence[str]], Awaitable[list[tuple[Any, ...]]]],
     unreadable: UnreadableRows,
@@ -118,15 +106,15 @@ async def _undamaged(
 ) -> list[tuple[Any, ...]]:
     try:
         return await fetch([wait_id])
-    except sqlite3.Error as error:
-        if not is_damage(error):
+    except Exception as error:
+        if not connection.is_damage(error):
             raise
         unreadable.add(table, wait_id, error)
         return []
 
 
 async def _page(
-    connection: ConnectionThread,
+    connection: StoreConnection,
     query: Statement,
     unreadable: UnreadableRows,
     most_bytes: float = math.inf,
@@ -144,7 +132,9 @@ async def _page(
     async def fetch_each() -> list[tuple[Any, ...]]:
         ids = await Statement(query.select.with_only_columns(waits.c.id)).fetch_all(connection, **params)
         return [
-            row for (wait_id,) in ids for row in await _undamaged(wait_id, fetch, unreadable) or [(wait_id,)]
+            row
+            for (wait_id,) in ids
+            for row in await _undamaged(connection, wait_id, fetch, unreadable) or [(wait_id,)]
         ]
 
     whole = (
@@ -152,11 +142,11 @@ async def _page(
         if most_bytes == math.inf
         else query.fetch_part(connection, most_bytes, **params)
     )
-    return await _whole_or_each(whole, fetch_each)
+    return await _whole_or_each(connection, whole, fetch_each)
 
 
 async def _decoded_page(  # noqa: PLR0917 - what its callers pass on
-    connection: ConnectionThread,
+    connection: StoreConnection,
     query: Statement,
     decode: Callable[[tuple[Any, ...]], StoredWait],
     unreadable: UnreadableRows,
@@ -194,7 +184,7 @@ def _text_below(row_id: bytes, before: str | None) -> str:
 
 
 async def deliveries_of(
-    connection: ConnectionThread, wait_ids: Sequence[str], unreadable: UnreadableRows
+    connection: StoreConnection, wait_ids: Sequence[str], unreadable: UnreadableRows
 ) -> dict[str, tuple[StoredDelivery, ...]]:
     """The newest `MAX_DELIVERIES` deliveries of each wait, oldest first, by the wait's id."""
 
@@ -203,10 +193,12 @@ async def deliveries_of(
 
     async def fetch_each() -> list[tuple[Any, ...]]:
         return [
-            row for wait_id in wait_ids for row in await _undamaged(wait_id, fetch, unreadable, DELIVERIES_OF)
+            row
+            for wait_id in wait_ids
+            for row in await _undamaged(connection, wait_id, fetch, unreadable, DELIVERIES_OF)
         ]
 
-    rows = await _whole_or_each(fetch(wait_ids), fetch_each) if wait_ids else []
+    rows = await _whole_or_each(connection, fetch(wait_ids), fetch_each) if wait_ids else []
     by_wait: dict[str, list[StoredDelivery]] = {}
     async for part in sliced(rows):
         for row in map(DeliveryRow._make, part):
@@ -225,7 +217,7 @@ def not_found(wait_id: str) -> NotFound:
 
 
 async def get(
-    connection: ConnectionThread, wait_id: str, namespace: str | None, unreadable: UnreadableRows
+    connection: StoreConnection, wait_id: str, namespace: str | None, unreadable: UnreadableRows
 ) -> StoredWait:
     """One wait with its newest deliveries, oldest first.
 
@@ -257,7 +249,7 @@ def decode_one(
 
 
 async def find(
-    connection: ConnectionThread, filter_: WaitFilter, unreadable: UnreadableRows
+    connection: StoreConnection, filter_: WaitFilter, unreadable: UnreadableRows
 ) -> ListPart[StoredWait]:
     """Waits that match the filter, newest first, each with its newest deliveries."""
     result: ListPart[StoredWait] = ListPart()
@@ -293,9 +285,7 @@ def matching(filter_: WaitFilter) -> Select[Any]:
         query = query.where(waits.c.id < well_formed(filter_.before))
     for name, value in (filter_.labels or {}).items():
         # Compared as values: a JSON path cannot escape every label's name.
-        label = func.json_each(json_of(waits.c.spec), "$.labels").table_valued(
-            "key", "value", joins_implicitly=True
-        )
+        label = json_pairs(waits.c.spec, "labels")
         query = query.where(
             select(literal(1))
             .where(label.c.key == well_formed(name), label.c.value == literal(well_formed(value), Text))
@@ -305,14 +295,14 @@ def matching(filter_: WaitFilter) -> Select[Any]:
 
 
 async def load_waiting(
-    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+    connection: StoreConnection, after: WaitId | None, limit: int, unreadable: UnreadableRows
 ) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
     return await _decoded_page(connection, WAITING, decode_waiting, unreadable, after, limit)
 
 
 async def waiting_ids(
-    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+    connection: StoreConnection, after: WaitId | None, limit: int, unreadable: UnreadableRows
 ) -> list[WaitId]:
     """A page of the ids of waiting waits, in their order; empty at the end."""
     position: Any = after or ""
@@ -325,7 +315,7 @@ async def waiting_ids(
 
 
 async def jobs_to_cancel(
-    connection: ConnectionThread, after: WaitId | None, limit: int, unreadable: UnreadableRows
+    connection: StoreConnection, after: WaitId | None, limit: int, unreadable: UnreadableRows
 ) -> list[StoredWait]:
     """A page of ended waits whose jobs have yet to be cancelled, in the order of their ids."""
     return await _decoded_page(
@@ -334,7 +324,7 @@ async def jobs_to_cancel(
 
 
 async def scrub(
-    connection: ConnectionThread, after: str | None, limit: int, unreadable: UnreadableRows
+    connection: StoreConnection, after: str | None, limit: int, unreadable: UnreadableRows
 ) -> str | None:
     """See `MaintenanceStore`."""
     rows = await _page(connection, ALL, unreadable, after=after or "", limit=limit)
@@ -344,7 +334,7 @@ async def scrub(
     return rows[-1][0] if len(rows) == limit else None
 
 
-async def counts(connection: ConnectionThread) -> Mapping[tuple[str, str], int]:
+async def counts(connection: StoreConnection) -> Mapping[tuple[str, str], int]:
     """The number of waits by (state, kind)."""
     rows = await COUNTS.fetch_all(connection)
     return {(state, kind): n for state, kind, n in rows if state in _STATES and isinstance(kind, str)}

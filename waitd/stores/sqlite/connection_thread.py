@@ -12,13 +12,19 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import cache, partial
+from itertools import chain
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import structlog
+from sqlalchemy import Dialect
 
 from waitd.ports import ListPart
-from waitd.stores.unreadable import DAMAGE_REMEDY, is_damage
+from waitd.stores.bulk import BulkStatement
+from waitd.stores.sqlite.bulk import MustChange, chunks, texts
+from waitd.stores.sqlite.dialect import DIALECT
+from waitd.stores.sqlite.errors import is_damage
+from waitd.stores.unreadable import DAMAGE_REMEDY
 
 log = structlog.get_logger(__name__)
 
@@ -26,18 +32,6 @@ T = TypeVar("T")
 _Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 #: A table in a SELECT, with its alias; no function.
 _TABLE = re.compile(r"\b(FROM [a-z_]+\b(?!\()(?: AS [a-z_0-9]+)?)(?: INDEXED BY [a-z_]+)?")
-
-
-class MustChange(NamedTuple):
-    """How many rows a statement has to change.
-
-    If it changes fewer, the query `left_out` finds a row that it should have changed; `values` are
-    its parameters.
-    """
-
-    rows: int
-    left_out: str = "SELECT 1"
-    values: Sequence[Any] = ()
 
 
 _Statement = tuple[str, Sequence[Any], MustChange | None]
@@ -48,6 +42,9 @@ class ConnectionThread:
 
     All statements run in its thread, in the order in which they are queued.
     """
+
+    dialect: Dialect = DIALECT
+    is_damage = staticmethod(is_damage)
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,9 +67,17 @@ class ConnectionThread:
             raise
         return thread
 
-    def defer(self, sql: str, values: Sequence[Any] = (), must_change: MustChange | None = None) -> None:
+    def defer(self, sql: str, values: Sequence[Any] = (), must_change: int = 0) -> None:
         """Queues a statement without a hop; `fetch_all` runs it, and raises its error."""
-        self._deferred.append((sql, values, must_change))
+        self._deferred.append((sql, values, MustChange(must_change) if must_change else None))
+
+    def defer_rows(self, statement: BulkStatement, rows: Sequence[Sequence[Any]]) -> None:
+        """Queues a statement for each few hundred rows."""
+        for chunk in chunks(rows):
+            sql, left_out = texts(statement, len(chunk))
+            values = list(chain.from_iterable(chunk))
+            must_change = None if left_out is None else MustChange(len(chunk), left_out, values)
+            self._deferred.append((sql, values, must_change))
 
     async def fetch_all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Runs the deferred statements, then this one, in one hop, and returns its rows.

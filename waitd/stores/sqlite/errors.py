@@ -3,6 +3,7 @@
 import sqlite3
 
 from waitd.core.errors import StoreUnusable
+from waitd.stores.database import DatabaseFault
 
 #: Primary result codes that blame the statement, not the file: defects, which no retry mends.
 _STATEMENT_ERRORS = frozenset(
@@ -26,10 +27,31 @@ UNUSABLE = frozenset(
 )
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the error blames what is stored: a torn page, or text that is not UTF-8."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return (int(code) & 0xFF) == sqlite3.SQLITE_CORRUPT
+    return "decode to UTF-8" in str(error)
+
+
 def is_unavailable(error: Exception) -> bool:
     """Whether the file is to blame (full disk, lock, I/O error): a retry may succeed."""
     code = result_code(error)
     return code is not None and code not in _STATEMENT_ERRORS
+
+
+def fault_of(error: Exception) -> DatabaseFault | None:
+    """What the error blames; None: it is not SQLite's."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    if is_damage(error):
+        return DatabaseFault.DAMAGE
+    if result_code(error) == sqlite3.SQLITE_FULL:
+        return DatabaseFault.FULL
+    return DatabaseFault.UNAVAILABLE if is_unavailable(error) else DatabaseFault.STATEMENT
 
 
 def result_code(error: BaseException) -> int | None:
