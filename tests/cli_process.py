@@ -23,7 +23,9 @@ Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
 def environment(**settings: str) -> dict[str, str]:
     """The environment without settings and connections of the user, and with `settings`."""
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "AIRFLOW_CONN_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WAITD_", "AIRFLOW_CONN_", "COLUMNS"))
     }
     return inherited | {"NO_COLOR": "1", **settings}
 

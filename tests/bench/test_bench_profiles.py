@@ -15,6 +15,7 @@ from waitd.bench.profiles import (
     LoadKind,
     origins_of,
     plan_waits,
+    pokes_due,
 )
 
 
@@ -79,3 +80,10 @@ def test_replaced_for_404_every_job_answers_404_while_it_runs() -> None:
     }
     assert {behaviour.running for behaviour in behaviours} == {404}
     assert {behaviour.ends for behaviour in behaviours} == {None, "success"}
+
+
+def test_the_pokes_that_are_due_are_those_on_jobs_that_answer_and_have_not_ended() -> None:
+    load = Load(100, 1.0, 10)
+    assert pokes_due(load, (0.0, 1.0)) == pytest.approx(80)
+    assert pokes_due(load, (7.0, 8.0)) == pytest.approx(50)
+    assert pokes_due(load, (10.0, 11.0)) == 0

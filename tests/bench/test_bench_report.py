@@ -33,7 +33,7 @@ def at(time: float, cpu: float, requests: int, counts: Sequence[int], fleet_cpu:
 
 def report(measured: LoadMeasurement, **more: object) -> BenchReport:
     values: dict[str, object] = {
-        "load": Load(10, 1.0, 10), "machine": {}, "accepted": 10, "submitting": 0.5, "submitter_busy": 0.1, "measured": measured,
+        "load": Load(10, 1.0, 10), "machine": {}, "accepted": 10, "submitting": 0.5, "submitter_busy": 0.1, "measured": measured, "pokes_due": 100.0,
         "rss_before": 30_000, "lateness": {"p50": 0.1}, "detection": (), "prompt": (), "delivery": (), "loop_lag": 0.0,
         "scrapes": {}, "correctness": GOOD, "points": (), "local": True,
     }  # fmt: skip
@@ -53,6 +53,12 @@ def test_without_pokes_there_are_no_figures_per_poke() -> None:
     figures = LoadMeasurement.between(at(10, 1.0, 100, gaps()), at(20, 1.5, 100, gaps())).as_json(1.0)
     assert figures["cpu_ms_per_poke"] is None
     assert set(figures["gap_over_interval"].values()) == {None}
+
+
+@pytest.mark.parametrize(("pokes", "good"), [(49, False), (50, True)])
+def test_a_run_that_made_less_than_half_of_its_pokes_is_not_good(pokes: int, good: bool) -> None:
+    measured = LoadMeasurement.between(at(10, 0, 0, gaps()), at(20, 1, pokes, gaps()))
+    assert report(measured).good is good
 
 
 @pytest.mark.parametrize(("cpu", "busy"), [(5.0, False), (9.5, True)])

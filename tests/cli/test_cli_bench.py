@@ -1,10 +1,13 @@
 """`waitd bench` as a process."""
 
+import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from cli_process import Run, assert_fails, json_of
+from cli_process import Run, Serve, assert_fails, environment, json_of, process
 
 SMALL = ("--waits", "100", "--poke-interval", "0.5", "--duration", "5")
 
@@ -96,3 +99,24 @@ def test_invalid_arguments_are_refused_before_anything_starts(
 @pytest.mark.slow
 def test_an_unreachable_daemon_is_exit_code_69(bench: Run, unused_url: str) -> None:
     assert_fails(bench(*SMALL, "--daemon", unused_url), 69, unused_url)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_no_wait_and_no_delivery_behind(
+    waitd: Run, serve: Serve, bind: str, tmp_path: Path
+) -> None:
+    arguments = ("waitd", "bench", "--waits", "300", "--poke-interval", "30", "--duration", "600")
+    with serve(tmp_path / "home", bind) as (url, _):
+        with process(*arguments, "--daemon", url, env=environment(), log=tmp_path / "log") as bench:
+            deadline = time.monotonic() + 90
+            while not waitd("list", "--url", url, "--limit", "1").stdout.startswith("ID"):
+                assert time.monotonic() < deadline
+            bench.send_signal(signal.SIGINT)
+            assert bench.wait(timeout=90) != 0
+        assert "retention" in (tmp_path / "log").read_text()
+        waits = [
+            json.loads(line)
+            for line in waitd("list", "--url", url, "--limit", "300", "--json").stdout.splitlines()
+        ]
+        assert {wait["state"] for wait in waits} == {"cancelled"}
+        assert {row["state"] for wait in waits for row in wait["deliveries"]} == {"delivered"}

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from cli_process import Run, assert_fails
+from cli_process import Run, assert_fails, json_of
 
 from waitd.cli import app
 from waitd.cli.console import EXIT_CODE_MEANINGS
@@ -117,3 +117,22 @@ def test_an_invalid_url_is_a_usage_error(waitd: Run) -> None:
 def test_a_server_that_is_not_waitd_is_reported(waitd: Run, jobs: str) -> None:
     for command in (("list",), ("show", "a")):
         assert_fails(waitd(*command, "--url", f"{jobs}/succeed/0/x"), 1, "as a waitd daemon does")
+
+
+def test_global_options_are_taken_before_and_after_the_command(
+    waitd: Run, daemon: str, unused_url: str, tmp_path: Path
+) -> None:
+    assert json_of(waitd("--url", daemon, "--json", "limits", WAITD_URL=unused_url))
+    assert_fails(waitd("--url", daemon, "list", "--url", unused_url), 69, unused_url)
+    assert_fails(waitd("--url", unused_url, "check", "true", "--wait", "x"), 69, unused_url)
+    missing = str(tmp_path / "nowhere")
+    assert_fails(waitd("list", "--url", daemon, "--ca-file", missing), 2, missing)
+    assert_fails(waitd("show", "x", "--api-key-file", missing, WAITD_URL=daemon), 2, missing)
+
+
+def test_the_body_in_the_help_of_submit_is_accepted(waitd: Run, daemon: str) -> None:
+    example = waitd("submit", "--help").stdout.partition("A wait")[2].partition("Examples")[0]
+    body = example[example.index("{") : example.rindex("}") + 1]
+    done = waitd("submit", "-", "--url", daemon, input=body)
+    assert done.returncode == 0, done.stderr
+    waitd("cancel", done.stdout.strip(), "--url", daemon)

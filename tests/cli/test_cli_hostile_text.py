@@ -34,7 +34,7 @@ def test_no_output_has_what_a_terminal_obeys(waitd: Run, daemon: str, jobs: str)
     wait_id = submitted(waitd, daemon, jobs)
     # Other tests share the daemon: the newest wait is this one.
     for command in (["list", "--limit", "1"], ["show", wait_id], ["watch", wait_id]):
-        done = waitd(*command, "--url", daemon)
+        done = waitd(*command, "--url", daemon, COLUMNS="400")
         assert SHOWN in done.stdout, command
         assert not set(ACTING + "\x1b") & set(done.stdout + done.stderr), command
         done = waitd(*command, "--json", "--url", daemon)

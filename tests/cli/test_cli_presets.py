@@ -20,7 +20,7 @@ def acme(tmp_path: Path) -> Path:
 
 
 def test_the_list_shows_every_kind_with_its_params_and_abilities(waitd: Run) -> None:
-    done = waitd("presets")
+    done = waitd("presets", COLUMNS="300")
     assert done.returncode == 0
     lines = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
     assert set(lines) == set(built_in_presets())

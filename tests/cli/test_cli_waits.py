@@ -59,10 +59,14 @@ def test_list_fetches_all_pages(cli: Run, jobs: str) -> None:
     assert len(listed(cli, "--label", "team=pages", "--limit", "5000")) == 1200
 
 
-def test_without_a_terminal_the_table_is_not_cut(cli: Run, submitted: Callable[..., str], jobs: str) -> None:
+def test_without_a_terminal_the_table_has_100_columns_or_those_of_the_environment(
+    cli: Run, submitted: Callable[..., str], jobs: str
+) -> None:
     value = "long-" * 40
     wait_id = submitted("endless/1/table", labels={"team": "table", "long": value})
-    done = cli("list", "--label", "team=table")
+    narrow = cli("list", "--label", "team=table").stdout.splitlines()
+    assert [len(line) for line in narrow] == [100, 100]
+    done = cli("list", "--label", "team=table", COLUMNS="2000")
     header, row = done.stdout.rstrip().splitlines()
     assert header.split()[:2] == ["ID", "STATE"]
     assert all(word in row for word in (wait_id, "waiting", f"{jobs}/endless/1/table", f"long={value}"))

@@ -107,6 +107,21 @@ class Load(NamedTuple):
         return DEADLINES[0] * self.duration
 
 
+def pokes_due(load: Load, window: tuple[float, float]) -> float:
+    """The pokes that are due in a window of a load, on jobs that answer at once.
+
+    `window` is in seconds after the load has begun.
+    """
+    first, last = window
+    due = 0.0
+    for wait in plan_waits(load, 1):
+        job = parse_job(wait.path)
+        if job.behaviour.plain:
+            ends = wait.timeout if wait.expected == "timeout" else job.seconds
+            due += max(0.0, min(last, ends) - first) / load.poke_interval
+    return due
+
+
 class PlannedWait(NamedTuple):
     """A wait of a load; `server` and `origin` are the job server and the port of its job."""
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -115,6 +115,11 @@ class Receiver:
     def delivered(self) -> int:
         """The number of waits with an accepted callback."""
         return sum(callbacks.accepted > 0 for callbacks in self.callbacks.values())
+
+    def lacks(self, wait_ids: Iterable[str]) -> bool:
+        """Whether one of the waits has no accepted callback."""
+        received = self.callbacks
+        return any(wait_id not in received or not received[wait_id].accepted for wait_id in wait_ids)
 
     async def _receive(self, request: web.Request) -> web.Response:
         body = await request.read()

@@ -25,6 +25,7 @@ class BenchReport:
         submitting: how long that took.
         submitter_busy: how busy this process was meanwhile, 0 to 1.
         measured: what the daemon did while all waits were held.
+        pokes_due: the pokes that the load asks for meanwhile.
         rss_before: memory of the daemon before the first submit.
         lateness: quantiles of the daemon's own histogram of poke lateness.
         detection: delays from the end of a job to its stored outcome.
@@ -45,6 +46,7 @@ class BenchReport:
     submitting: float
     submitter_busy: float
     measured: LoadMeasurement
+    pokes_due: float
     rss_before: int
     lateness: Mapping[str, float]
     detection: Sequence[float]
@@ -60,6 +62,16 @@ class BenchReport:
     def with_comparison(self, comparison: "Comparison") -> "BenchReport":
         """This report with one more comparison."""
         return replace(self, comparators=(*self.comparators, comparison))
+
+    @property
+    def load_was_made(self) -> bool:
+        """Whether at least half of the pokes were made; else the figures mean little."""
+        return self.measured.requests >= self.pokes_due / 2
+
+    @property
+    def good(self) -> bool:
+        """Whether the load was made and every outcome is correct."""
+        return self.load_was_made and self.correctness.good
 
     @property
     def rss_per_wait(self) -> float:
@@ -80,6 +92,8 @@ class BenchReport:
             "waitd": {
                 **self.measured.as_json(self.load.poke_interval),
                 **({} if self.local else {"kept_waiting": None}),
+                "pokes_due": self.pokes_due,
+                "load_was_made": self.load_was_made,
                 "rss_per_wait": self.rss_per_wait,
                 "lateness": dict(self.lateness),
                 "detection": spread(self.detection),

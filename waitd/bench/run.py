@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from waitd.bench.children import check_running, daemon, free_port, stop
 from waitd.bench.comparators import Comparator, compare
-from waitd.bench.correctness import SubmittedWait, check_outcomes
+from waitd.bench.correctness import check_outcomes
 from waitd.bench.fleet import BenchContext, Fleet, FleetSettings, running_fleet
 from waitd.bench.machine import (
     Cores,
@@ -28,7 +28,7 @@ from waitd.bench.machine import (
     raise_file_limit,
 )
 from waitd.bench.measurement import QUANTILES, LoadMeasurement, LoadSnapshot, take_snapshot
-from waitd.bench.profiles import Load, PlannedWait, plan_waits
+from waitd.bench.profiles import Load, PlannedWait, plan_waits, pokes_due
 from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.quantiles import bucket_quantile
 from waitd.bench.receiver import Receiver
@@ -39,8 +39,10 @@ from waitd.client import Client, DaemonUnreachable, RequestRefused
 
 #: Seconds within which a child daemon must be ready; long, because the machine may be busy.
 START_SECONDS = 300.0
-#: How many waits an interrupted run cancels at the same time on a daemon that goes on running.
+#: How many waits a run cancels at the same time on a daemon that goes on running.
 PARALLEL_CANCELS = 32
+#: How long it then waits for their callbacks, in seconds; without them, deliveries stay behind.
+CALLBACK_SECONDS = 30.0
 
 
 class DaemonAddress(NamedTuple):
@@ -211,7 +213,7 @@ class _LoadRun:
             await self._until_all_ended(started + self._load.patience)
             stored, jobs, exit_code = await self._final_state()
         finally:
-            await self._cancel_remaining()
+            await self._leave_nothing()
         reported = {path for path, job in jobs.items() if job["reported"]}
         submitted, received = self._submitted.waits, self._receiver.callbacks
         lateness = end_metrics.histogram_since(start_metrics, LATENESS)
@@ -222,6 +224,7 @@ class _LoadRun:
             submitting=seconds,
             submitter_busy=busy,
             measured=LoadMeasurement.between(start, end),
+            pokes_due=pokes_due(self._load, (start.system.at - started, end.system.at - started)),
             rss_before=rss_before,
             lateness={name: bucket_quantile(lateness, q) for name, q in QUANTILES.items()},
             detection=detection_delays(submitted, received, jobs),
@@ -273,17 +276,28 @@ class _LoadRun:
             return stored, jobs, 0
         return stored, jobs, await stop(self._daemon.process)
 
-    async def _cancel_remaining(self) -> None:
-        """Cancels the run's waits on a daemon that goes on running: their jobs are gone."""
+    async def _leave_nothing(self) -> None:
+        """Ends the run's waits on a daemon that goes on running: their jobs are gone.
+
+        Waits for their callbacks, so that no delivery fails once the receiver is gone, too.
+        """
         if self._daemon.process is not None:
             return
-        callbacks = self._receiver.callbacks
-        remaining = [wait for wait in self._submitted.waits if wait.id and wait.id not in callbacks]
+        client, label = self._daemon.client, {f"label.{LABEL}": self._run_id}
         limit = asyncio.Semaphore(PARALLEL_CANCELS)
 
-        async def cancel(wait: SubmittedWait) -> None:
+        async def cancel(wait_id: str) -> None:
             async with limit:
-                with suppress(DaemonUnreachable, RequestRefused):
-                    await self._daemon.client.act(wait.id, "cancel")
+                with suppress(RequestRefused):  # it has ended meanwhile
+                    await client.act(wait_id, "cancel")
 
-        await asyncio.gather(*map(cancel, remaining))
+        with suppress(DaemonUnreachable, RequestRefused):
+            waits = [(wait["id"], wait["state"]) async for wait in client.each(label)]
+            await asyncio.gather(*(cancel(wait_id) for wait_id, state in waits if state == "waiting"))
+            until = time.monotonic() + CALLBACK_SECONDS
+            while self._receiver.lacks(wait_id for wait_id, _ in waits) and time.monotonic() < until:  # noqa: ASYNC110 - the receiver has no events
+                await asyncio.sleep(0.1)
+            self._display.step(
+                f"The daemon has no wait of this run in hand. It keeps the {len(waits):,} that ended "
+                f"(label {LABEL}={self._run_id}) until its retention is over, and the audit of them."
+            )

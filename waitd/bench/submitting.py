@@ -95,10 +95,17 @@ def _batches(
 
 
 async def _send(client: Client, batch: bytes) -> bytes:
-    """Sends a batch and returns the response; repeats it while the daemon answers 429."""
+    """Sends a batch and returns the response; repeats it while the daemon answers 429.
+
+    An interrupted one is awaited first: the daemon stores it in any case.
+    """
     for _ in range(TRIES):
+        sending = asyncio.ensure_future(client.send_batch(batch))
         try:
-            return await client.send_batch(batch)
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait([sending])
+            raise
         except RequestRefused as error:
             if error.status != 429:
                 raise

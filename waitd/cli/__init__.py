@@ -5,7 +5,7 @@ done by the daemon, which commands call through `waitd.client`, by `waitd.app` o
 Commands import what they need when they run, so that `waitd --help` is fast.
 """
 
-from pathlib import Path
+import inspect
 from typing import Annotated
 
 import typer
@@ -32,8 +32,8 @@ from waitd.cli import (
     waits,
     watch,
 )
-from waitd.cli.daemon_calls import API_KEY_FILE, CA_FILE
-from waitd.cli.options import examples, help_text
+from waitd.cli.daemon_calls import use_api_key_file, use_ca_file
+from waitd.cli.options import ApiKeyFile, CaFile, examples, help_text, with_client_options
 
 app = typer.Typer(
     name="waitd",
@@ -57,30 +57,22 @@ def _global_options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="WAITD_CA_FILE",
-            help="CA certificates (PEM file) to verify the daemon's certificate with.",
-            metavar="FILE",
-        ),
+    url: Annotated[  # noqa: ARG001 - commands take it from the context
+        str | None, typer.Option("--url", help="URL of the daemon, as after a command.", metavar="URL")
     ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="WAITD_API_KEY_FILE",
-            help="File with the API key for the daemon. (default: the key in WAITD_API_KEY)",
-            metavar="FILE",
-        ),
-    ] = None,
+    as_json: Annotated[  # noqa: ARG001 - commands take it from the context
+        bool, typer.Option("--json", help="Print JSON instead of text, as after a command.")
+    ] = False,
+    ca_file: CaFile = None,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Wait for jobs, files and signals, so that nothing else has to.
 
     waitd is a daemon. You submit a wait, it polls an HTTP job status, an S3 key or another source
     until the wait ends, and it delivers the outcome: at least once, and also after a crash.
     """
-    CA_FILE.set(ca_file)
-    API_KEY_FILE.set(api_key_file)
+    use_ca_file(ca_file)
+    use_api_key_file(api_key_file)
 
 
 app.callback(
@@ -108,6 +100,19 @@ connections.register(app)
 limits.register(app)
 migrate.register(app)
 docs.register(app)
+
+
+def _take_client_options(group: typer.Typer) -> None:
+    """Gives the commands that call a daemon the options of its client."""
+    for command in group.registered_commands:
+        if command.callback and {"url", "daemon"} & set(inspect.signature(command.callback).parameters):
+            command.callback = with_client_options(command.callback)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _take_client_options(inner.typer_instance)
+
+
+_take_client_options(app)
 
 
 def main() -> None:

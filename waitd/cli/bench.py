@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from waitd.bench.profiles import PROFILES, Load, LoadKind
-from waitd.cli.console import ExitCode, describe_refusal, fail, print_json, stderr_console, stdout_console
+from waitd.cli.console import (
+    ExitCode,
+    describe_refusal,
+    fail,
+    print_error,
+    print_json,
+    stderr_console,
+    stdout_console,
+)
 from waitd.cli.daemon_calls import API_KEY_FILE, CA_FILE, read_api_key
-from waitd.cli.options import Json, examples, help_text
+from waitd.cli.options import Json, examples, help_text, or_global
 
 if TYPE_CHECKING:
     from waitd.bench.comparators import Comparator
@@ -30,7 +38,11 @@ def bench(
     profile: Annotated[str, typer.Option(help=_PROFILE_HELP, metavar="|".join(PROFILES))] = "steady",
     daemon: Annotated[
         str | None,
-        typer.Option(help="URL of a running daemon to measure. (default: start one)", metavar="URL"),
+        typer.Option(
+            help="URL of a running daemon to measure. (default: start one)",
+            metavar="URL",
+            callback=or_global("url"),
+        ),
     ] = None,
     fleet_processes: Annotated[
         int, typer.Option(min=1, max=64, help="The number of processes that serve the jobs.")
@@ -69,8 +81,12 @@ def bench(
     """Measure a daemon under a load of waits whose outcomes are known, and check every outcome.
 
     Separate processes serve the jobs, on cores that are not measured. Each wait has a webhook sink,
-    whose signature is checked. The exit code is 0 only if every wait has the outcome of its job and
-    every webhook arrived; the measurements do not affect it.
+    whose signature is checked. The exit code is 0 only if every wait has the outcome of its job,
+    every webhook arrived, and at least half of the pokes that were due were made.
+
+    A daemon given with --daemon goes on without the waits of the run, also after Ctrl-C: what still
+    waits is cancelled. The ended waits stay in its lists until its retention is over, and its audit
+    keeps who submitted and cancelled them.
     """
     from waitd.bench.children import ChildFailed
     from waitd.bench.fleet import FleetSettings
@@ -95,7 +111,13 @@ def bench(
     except asyncio.CancelledError:  # SIGTERM or SIGHUP; everything is cleaned up
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     _print_report(report, plot, as_json=as_json)
-    raise typer.Exit(ExitCode.OK if report.correctness.good else ExitCode.FAILED)
+    if not report.load_was_made:
+        print_error(
+            f"most of the load was not made: {report.measured.requests:,} of {report.pokes_due:,.0f} pokes "
+            "that were due. The figures are those of a smaller load: lower --waits, or raise "
+            "--poke-interval or --fleet-processes."
+        )
+    raise typer.Exit(ExitCode.OK if report.good else ExitCode.FAILED)
 
 
 def _check_arguments(load: Load, daemon: str | None, plot: Path | None) -> None:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waitd.cli.console import ExitCode, fail, print_json, print_line
-from waitd.cli.options import DEFAULT_URL, Json, check_wait_id, examples, help_text, load_settings
+from waitd.cli.options import (
+    DEFAULT_URL,
+    Json,
+    check_wait_id,
+    examples,
+    help_text,
+    load_settings,
+    or_global,
+)
 from waitd.cli.until import option_name, parse_headers
+from waitd.core.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from waitd.probes.cel.explain import Part
@@ -63,7 +72,13 @@ def check(
     as_json: Json = False,
     daemon: Annotated[
         str,
-        typer.Option("--daemon", envvar="WAITD_URL", help="URL of the daemon, for --wait.", metavar="URL"),
+        typer.Option(
+            "--daemon",
+            envvar="WAITD_URL",
+            help="URL of the daemon, for --wait.",
+            metavar="URL",
+            callback=or_global("url"),
+        ),
     ] = DEFAULT_URL,
 ) -> None:
     """Try a condition on a sample, and show what it saw: the value of each part, and the fields
@@ -123,7 +138,7 @@ def _sample(
         return RESPONSE_ENV, ResponseVariables(status, lowercase_headers(headers), content, None)
     documents = {"s3_key": ("files", FILES_ENV), "sql": ("rows", ROWS_ENV), "signal": ("payload", SIGNAL_ENV)}
     if kind not in documents:
-        fail(f"--kind {kind} has no conditions to try{_did_you_mean(kind)}.", ExitCode.USAGE)
+        fail(f"--kind {kind} has no conditions to try{_did_you_mean(kind)}", ExitCode.USAGE)
     name, environment = documents[kind]
     value, is_json = decode_json(replace_json_nul(content))
     if not is_json:
@@ -134,10 +149,7 @@ def _sample(
 
 
 def _did_you_mean(kind: str) -> str:
-    from difflib import get_close_matches
-
-    alike = get_close_matches(kind, _KINDS, 1)
-    return f"; did you mean {alike[0]}?" if alike else f"; those of {', '.join(_KINDS)} can be tried"
+    return did_you_mean(kind, _KINDS) or f"; those of {', '.join(_KINDS)} can be tried."
 
 
 def _wait_for(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

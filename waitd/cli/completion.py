@@ -28,8 +28,9 @@ def complete_id(context: typer.Context, incomplete: str) -> list[tuple[str, str]
     from waitd.core.errors import WaitdError
 
     try:
-        url, ca_file = context.params.get("url") or DEFAULT_URL, context.find_root().params.get("ca_file")
-        key = read_api_key(context.find_root().params.get("api_key_file"))
+        own, before = context.params, context.find_root().params
+        url, ca_file = own.get("url") or DEFAULT_URL, own.get("ca_file") or before.get("ca_file")
+        key = read_api_key(own.get("api_key_file") or before.get("api_key_file"))
         waits = asyncio.run(_newest_waits(str(url), ca_file, key))
     except (WaitdError, ValueError, OSError, typer.Exit):
         return []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from waitd.settings import Settings
 
 #: WAITD_* variables that are not settings of the daemon.
-_OTHER_VARIABLES = {"WAITD_BUILD", "WAITD_URL", "WAITD_API_KEY", "WAITD_API_KEY_FILE"}
+_OTHER_VARIABLES = {"WAITD_BUILD", "WAITD_URL", "WAITD_API_KEY", "WAITD_API_KEY_FILE", "WAITD_CA_FILE"}
 
 
 def check(config: Config = None, as_json: Json = False) -> None:

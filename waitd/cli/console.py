@@ -1,5 +1,6 @@
 """Writes results to standard output, messages to standard error, and ends with an exit code."""
 
+import os
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     from waitd.client import RequestRefused
 
-#: The width of output that does not go to a terminal: wide enough that no line is cut.
-UNLIMITED_WIDTH = 1000
+#: The width of tables in a file or a pipe, in columns, unless COLUMNS is set.
+FILE_WIDTH = 100
 
 
 class ExitCode(IntEnum):
@@ -41,7 +42,7 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
 
 
 def stdout_console() -> "Console":
-    """A console on standard output. Without a terminal it never cuts or wraps a line."""
+    """A console on standard output, as wide as the terminal."""
     return _safe_console(sys.stdout)
 
 
@@ -53,7 +54,8 @@ def stderr_console() -> "Console":
 def _safe_console(file: TextIO) -> "Console":
     from waitd.cli.display.safe_console import SafeConsole
 
-    return SafeConsole(file=file, width=None if file.isatty() else UNLIMITED_WIDTH, highlight=False)
+    known = file.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return SafeConsole(file=file, width=None if known else FILE_WIDTH, highlight=False)
 
 
 def print_line(text: str) -> None:

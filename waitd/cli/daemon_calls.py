@@ -14,9 +14,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The values of the global options `--ca-file` and `--api-key-file`.
+#: The values of the options `--ca-file` and `--api-key-file`.
 CA_FILE: ContextVar[Path | None] = ContextVar("CA_FILE", default=None)
 API_KEY_FILE: ContextVar[Path | None] = ContextVar("API_KEY_FILE", default=None)
+
+
+def use_ca_file(file: Path | None) -> None:
+    """Sets the CA certificates of the following calls, unless `file` is None."""
+    if file is not None:
+        CA_FILE.set(file)
+
+
+def use_api_key_file(file: Path | None) -> None:
+    """Sets the file with the API key of the following calls, unless `file` is None."""
+    if file is not None:
+        API_KEY_FILE.set(file)
 
 
 def call_daemon(url: str, work: "Callable[[Client], Awaitable[T]]") -> T:

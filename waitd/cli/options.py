@@ -2,19 +2,58 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waitd.cli.console import EXIT_CODE_MEANINGS, ExitCode, fail
+from waitd.cli.daemon_calls import use_api_key_file, use_ca_file
 
 if TYPE_CHECKING:
     from waitd.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8795"
-Url = Annotated[str, typer.Option("--url", envvar="WAITD_URL", help="URL of the daemon.", metavar="URL")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def or_global(name: str) -> Callable[..., Any]:
+    """A callback of an option: without one after the command, that before the command counts."""
+
+    def value_of(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            return value
+        return context.find_root().params.get(name) or value
+
+    return value_of
+
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="WAITD_URL", help="URL of the daemon.", metavar="URL", callback=or_global("url")
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of text.", callback=or_global("as_json"))
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="WAITD_CA_FILE",
+        help="CA certificates (PEM file) to verify the daemon's certificate with.",
+        metavar="FILE",
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="WAITD_API_KEY_FILE",
+        help="File with the API key for the daemon. (default: the key in WAITD_API_KEY)",
+        metavar="FILE",
+    ),
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,6 +97,26 @@ def help_text(command: Callable[..., Any]) -> str:
     """A command's docstring as its help text, without line breaks inside paragraphs."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
+def with_client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `--ca-file` and `--api-key-file`, which may also be before its name."""
+
+    @wraps(command)
+    def run(*, ca_file: Path | None, api_key_file: Path | None, **values: Any) -> Any:
+        use_ca_file(ca_file)
+        use_api_key_file(api_key_file)
+        return command(**values)
+
+    options = {"ca_file": CaFile, "api_key_file": ApiKeyFile}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in options.items()
+    ]
+    own = inspect.signature(command, eval_str=True)
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *parameters])  # type: ignore[attr-defined] # typeshed does not know it
+    run.__annotations__ = inspect.get_annotations(command, eval_str=True) | options
+    return run
 
 
 def parse_labels(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.console import UNLIMITED_WIDTH, ExitCode, fail, print_error, print_json, stdout_console
+from waitd.cli.console import ExitCode, fail, print_error, print_json, stdout_console
 from waitd.cli.options import Config, Json, examples, help_text, load_settings
 from waitd.core.suggestions import did_you_mean
 
@@ -135,13 +135,12 @@ def render_presets(presets_by_kind: Mapping[str, "Preset"], width: int) -> "Tabl
 
     from waitd.cli.display.waits import WIDE_TERMINAL
 
-    cut = width < UNLIMITED_WIDTH
     wide = width >= WIDE_TERMINAL
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for column in ("KIND", *(["POKE_INTERVAL"] if wide else []), "SUBMIT", "CANCEL"):
         table.add_column(column, no_wrap=True)
     for column in ("TITLE", *(["PARAMS"] if wide else [])):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if cut else None)
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)
     for kind, preset in presets_by_kind.items():
         file = preset.file
         names = [name if param.required else f"[{name}]" for name, param in file.params.items()]

@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 #: Waits per request: 1,000 of the largest stay below the API's limit of bytes, and the progress bar
 #: moves.
 BATCH_SIZE = 1000
+#: A whole body, for `--help`; each line is shown on one.
+_BODY = """\
+{
+  "kind": "http",
+  "params": {
+    "endpoint": "http://127.0.0.1:8000/jobs/17",
+    "success_when": "body.state == 'DONE'",
+    "failure_when": "body.state == 'FAILED'"
+  },
+  "poke_interval": 30,
+  "timeout": 14400,
+  "sinks": [{"kind": "webhook", "url": "http://127.0.0.1:9000/done"}],
+  "labels": {"dag_id": "orders", "task_id": "sync"}
+}"""
 #: How many refused waits are printed; the others are only counted.
 MAX_PRINTED_REFUSALS = 10
 
@@ -184,9 +198,13 @@ def print_refused(answers: Sequence[Mapping[str, Any]]) -> int:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
+    from rich.markup import escape
+
+    body = "\n\n".join(f"[cyan]{escape(line)}[/]" for line in _BODY.splitlines())
     app.command(
         help=help_text(submit),
-        epilog=examples(
+        epilog=f"[bold]A wait[/] (kind and params are needed)\n\n{body}\n\n"
+        + examples(
             """waitd submit - --wait <<< '{"kind": "http", "params": {"endpoint": "http://127.0.0.1:8000/health"}}'""",
             "waitd submit wait.json --idempotency-key nightly-2026-11-21",
             "waitd submit waits.ndjson --url http://127.0.0.1:9000",

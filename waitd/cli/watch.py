@@ -27,7 +27,7 @@ from waitd.cli.options import (
 from waitd.cli.outcomes import RECONNECT_SECONDS, outcome_exit_code, wait_for_outcomes
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, OverflowMethod
     from rich.text import Text
 
     from waitd.client import Client
@@ -106,7 +106,8 @@ def follow_outcomes(url: str, outcome_filter: OutcomeFilter, *, as_json: bool) -
             print_json_text(event)
             sys.stdout.flush()
         else:
-            out.print(render_outcome(outcome), no_wrap=True, overflow="ellipsis", crop=out.is_terminal)
+            overflow: OverflowMethod = "ellipsis" if out.is_terminal else "ignore"
+            out.print(render_outcome(outcome), no_wrap=True, overflow=overflow, crop=out.is_terminal)
 
     # On one terminal, lines and footer share a console. JSON lines bypass it, so no footer then.
     footer_console = stderr_console() if not out.is_terminal else None if as_json else out

@@ -8,6 +8,7 @@ import orjson
 
 from waitd.api.server.bodies import MalformedBody, decoded_field
 from waitd.core.errors import InvalidInput
+from waitd.core.suggestions import did_you_mean
 from waitd.models import MAX_SINKS
 from waitd.ports import Sink, SinkTarget
 
@@ -96,5 +97,6 @@ class SinkTargets:
         kind = params.pop("kind")
         sink = self._sinks.get(kind)
         if sink is None:
-            raise InvalidInput.at("/kind", f"unknown sink; known are: {', '.join(sorted(self._sinks))}")
+            known, alike = ", ".join(sorted(self._sinks)), did_you_mean(kind, self._sinks)
+            raise InvalidInput.at("/kind", f"unknown sink; known are: {known}{alike}")
         return sink.parse(params)

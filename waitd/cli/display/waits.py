@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from waitd import exact_json
-from waitd.cli.console import UNLIMITED_WIDTH
 from waitd.cli.display.cost import render_wait_cost
 from waitd.cli.display.formatting import format_duration, format_relative_time, pluralize
 from waitd.core.visible_text import visible_json, visible_lines, visible_values
@@ -68,8 +67,7 @@ def render_status_line(wait: Mapping[str, Any], now: datetime) -> Text:
 
 def render_table(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
     """Many waits, one a line. Columns that do not fit into `width` are left out or cut."""
-    cut = width < UNLIMITED_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("ID", no_wrap=True, min_width=36)
     table.add_column("STATE", no_wrap=True)
     table.add_column("WHEN", no_wrap=True)
@@ -77,10 +75,10 @@ def render_table(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
     if wide:
         table.add_column("POKES", justify="right", no_wrap=True)
         table.add_column("KIND", no_wrap=True)
-        table.add_column("TARGET", no_wrap=True, overflow="ellipsis", ratio=3 if cut else None)
-    table.add_column("RESULT", no_wrap=True, overflow="ellipsis", ratio=3 if cut else None)
+        table.add_column("TARGET", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("RESULT", no_wrap=True, overflow="ellipsis", ratio=3)
     if wide:
-        table.add_column("LABELS", no_wrap=True, overflow="ellipsis", ratio=2 if cut else None)
+        table.add_column("LABELS", no_wrap=True, overflow="ellipsis", ratio=2)
     for wait in map(visible_values, waits):
         at = format_relative_time(wait["finished_at"] or wait["next_poke_at"])
         cells: list[str | Text] = [wait["id"], styled_state(wait["state"]), at]
