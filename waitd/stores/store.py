@@ -170,7 +170,9 @@ class Store(WaitEnds, Writer):
         deleted = await self._execute(DeleteEnded(handles)) if handles else 0
         if deleted and deleted == len(handles):
             return PrunedBytes(deleted, next_at)
-        if next_at is not None and next_at <= since:  # many ended together, and cannot be deleted yet
+        if (
+            not deleted and next_at is not None and next_at <= since
+        ):  # many ended together, and cannot be deleted yet
             next_at = math.nextafter(since, math.inf)
         return PrunedBytes(deleted, next_at)
 

@@ -145,6 +145,8 @@ async def find_longest_ended(
             left[namespace] -= size or 0
             if left[namespace] <= 0:
                 del left[namespace]
+        elif namespace in excess:  # it loses this one, too, if one of those chosen cannot be deleted
+            return LongestEnded(chosen, finished_at)
     readable = [row[1] for row in rows if isinstance(row[1], float)] if len(rows) == EXAMINED_ROWS else []
     return LongestEnded(chosen, readable[-1] if readable else None)
 
