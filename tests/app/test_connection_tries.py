@@ -74,6 +74,20 @@ async def test_aws_is_asked_who_it_is(status: int, monkeypatch: pytest.MonkeyPat
     assert (view["tried"]["status"], view["tried"]["error"]) == (status, None)
 
 
+@pytest.mark.parametrize("extra", [{"endpoint_url": ...}, {"service_config": {"s3": {"endpoint_url": ...}}}])
+async def test_a_store_that_is_compatible_with_s3_is_asked_for_its_buckets(
+    extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        assert "/us-east-1/s3/" in request.headers["Authorization"]
+        return web.Response(status=200)
+
+    async with serving("GET", "/", answer) as url:
+        own = json.loads(json.dumps(extra, default=lambda _: url))
+        view = await inspect(monkeypatch, conn_type="aws", login="AKIA", password="s", extra=own)
+    assert (view["tried"]["status"], view["tried"]["error"]) == (200, None)
+
+
 @pytest.mark.parametrize(
     ("fields", "url"),
     [

@@ -19,7 +19,7 @@ def check(
         typer.Option(
             "--try",
             help="Also ask the target once: a GET for this path; SELECT 1 of a database, "
-            "GetCallerIdentity of AWS, a login to a broker.",
+            "GetCallerIdentity of AWS, the buckets of an S3-compatible store, a login to a broker.",
             metavar="PATH",
         ),
     ] = None,

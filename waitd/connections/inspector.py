@@ -7,7 +7,7 @@ from typing import Any
 from waitd.connections.authorizer import AuthorizedConnections
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.auth import build_credentials
-from waitd.core.connections.aws import parse_aws_connection
+from waitd.core.connections.aws import AwsConnection, parse_aws_connection
 from waitd.core.connections.connection import Connection, join_url
 from waitd.core.connections.extras import (
     RULES,
@@ -57,8 +57,8 @@ class ConnectionInspector:
     async def inspect(self, conn_id: str, path: str | None = None) -> Mapping[str, Any]:
         """How waitd reads a connection. With `path`, its target is also asked one question.
 
-        That is a GET for the path, or what its type allows: `SELECT 1`, AWS's GetCallerIdentity, a
-        login.
+        That is a GET for the path, or what its type allows: `SELECT 1`, AWS's GetCallerIdentity,
+        the buckets of an S3-compatible store, a login.
 
         Raises:
             UnknownConnection: no resolver has it.
@@ -93,7 +93,7 @@ class ConnectionInspector:
             if own is not None:
                 tried["error"] = await own(connection)
             elif connection.conn_type == "aws" and "aws_service" not in connection.extra:
-                tried["status"] = await self._ask_sts(connection)
+                tried["status"] = await self._ask_aws(connection)
             else:
                 tried["status"] = await self._get(connection, path)
         except (ConnectionUnavailable, ValueError) as error:
@@ -114,9 +114,14 @@ class ConnectionInspector:
             proxies=options.proxies,
         )
 
-    async def _ask_sts(self, connection: Connection) -> int:
-        """Asks AWS which identity the connection has. Returns the status."""
-        account = parse_aws_connection(connection, "sts")
+    async def _ask_aws(self, connection: Connection) -> int:
+        """Asks AWS which identity the connection has. Returns the status.
+
+        A compatible store has no such service, so one with an endpoint is asked for its buckets.
+        """
+        store, account = parse_aws_connection(connection, "s3"), parse_aws_connection(connection, "sts")
+        if store.endpoint is not None and account.endpoint in (None, store.endpoint):
+            return await self._list_buckets(connection.conn_id, store, store.endpoint)
         if account.keys is None:
             raise ValueError("its requests are not signed, so there is no identity to ask AWS for")
         keys = await self._connections.aws_keys.get(account.keys)
@@ -133,6 +138,22 @@ class ConnectionInspector:
             data=_WHO_AM_I,
             ssl=await client_tls(account.tls),
             proxies=account.proxies,
+        )
+
+    async def _list_buckets(self, conn_id: str, store: AwsConnection, endpoint: str) -> int:
+        """Asks an S3-compatible store for its buckets. Returns the status."""
+        url, headers = endpoint.rstrip("/") + "/", {}
+        if store.keys is not None:
+            keys = await self._connections.aws_keys.get(store.keys)
+            signer = AwsSigner("s3", store.region or "us-east-1", keys)
+            headers = signer.headers("GET", url, None, None, now=time.time())
+        return await self._send(
+            "GET",
+            url,
+            service=f"the S3 endpoint of {conn_id}",
+            headers=headers,
+            ssl=await client_tls(store.tls),
+            proxies=store.proxies,
         )
 
     async def _send(self, method: str, url: str, **options: Any) -> int:
