@@ -89,10 +89,10 @@ async def test_each_of_two_namespaces_loses_its_longest_ended_waits_and_no_open_
 
 PRUNE = """
 import asyncio, os, signal, sys
-from waitd.stores import Database, Store
+from waitd.stores import Store, open_database
 
 async def main():
-    database = await Database.open(sys.argv[1])
+    database = await open_database(sys.argv[1])
     store = Store(database, destination_of=lambda namespace, sink: "d")
     prefix, left = sys.argv[2], int(sys.argv[3])
 
