@@ -43,7 +43,7 @@ async def test_equal_targets_that_are_due_together_share_a_poke(run_poker: RunPo
 
 @in_virtual_time
 async def test_a_daemon_with_few_pokes_is_seldom_woken() -> None:
-    """A waking costs more than a poke: those of 1,000 hosts share the ones of a slot."""
+    """The pokes of 1,000 hosts that are due within a slot share its wakings."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     async with running_poker(lambda *_: after(0.005, Pending()), probe=TasklessProbe) as harness:
@@ -57,7 +57,7 @@ async def test_a_daemon_with_few_pokes_is_seldom_woken() -> None:
         sleeps, poked = loop.sleeps, pokes()
         await asyncio.sleep(60)
         assert pokes() - poked == pytest.approx(2000, abs=50)
-        assert (loop.sleeps - sleeps) / (pokes() - poked) < 1.2
+        assert (loop.sleeps - sleeps) / (pokes() - poked) < 1.6
 
 
 @in_virtual_time

@@ -16,8 +16,7 @@ from waitd.ports import CancelPoke
 #: Pokes in progress are checked for timeouts when the first of them times out, and not more often
 #: than this, in seconds: a timeout is late by this much at most.
 TIMEOUT_CHECK_SECONDS = 0.05
-#: Meanwhile a stall is looked for this often, in seconds. Each check wakes the daemon, which costs
-#: it more than a poke.
+#: Meanwhile a stall is looked for this often, in seconds. Each check wakes the daemon.
 STALL_CHECK_SECONDS = 0.25
 #: A check that is later than this was stalled: the machine was suspended, or the loop was blocked.
 #: The answers that came meanwhile are not read yet, so the pokes in progress get that time back.
