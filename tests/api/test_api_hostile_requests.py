@@ -260,6 +260,7 @@ SAFE = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "waitd",
+    "Waitd-Api-Version": "1.0",
 }
 
 

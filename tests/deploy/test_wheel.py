@@ -1,8 +1,6 @@
 """The wheel is complete: each extra works without the others, and the daemon runs the demo."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -13,30 +11,11 @@ from pathlib import Path
 
 import pytest
 from cli_process import free_address, serving
-from manifests import ROOT
+from wheel import ROOT, build_wheel, run
 
 from waitd import __version__
 
 pytestmark = pytest.mark.slow
-PARTS = ("waitd", "pyproject.toml", "README.md", "LICENSE")
-
-
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """The output of a command that must succeed, run without waitd's and Python's variables."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "PYTHON"))
-    }
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def refused(*command: str | Path) -> str:
@@ -49,15 +28,7 @@ def refused(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source, wheels = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / part, source)
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ".", cwd=source)
-    (built,) = wheels.iterdir()
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:

@@ -14,9 +14,8 @@ from functools import cache
 from math import inf, isfinite
 from typing import Any
 
-from airflow.sdk.configuration import conf
-
 from waitd.airflow.kinds import Kind, Param, find_kind, known_kinds
+from waitd.airflow.versions import conf
 from waitd.core.cel_syntax import syntax_problem
 
 #: The templated arguments that every operator has.

@@ -13,7 +13,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
-from airflow.sdk.exceptions import AirflowException
+
+from waitd import __version__
+from waitd.airflow.versions import AirflowException
+from waitd.core.api_version import API_VERSION, API_VERSION_HEADER, format_version, serves
 
 #: Pauses between the attempts, in seconds. Each gets up to 50 % of jitter.
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
@@ -27,6 +30,10 @@ MAX_ANSWER = 2 * 1024 * 1024
 
 class WaitdUnreachable(AirflowException):
     """waitd does not answer, or is temporarily unavailable. The task's retries apply."""
+
+
+class WaitdVersionMismatch(AirflowException):
+    """waitd is of a version whose API is not that of the provider. The task's retries apply."""
 
 
 class WaitdRefused(AirflowException):
@@ -54,7 +61,7 @@ class WaitdRefused(AirflowException):
 class WaitdClient:
     """Client of one waitd daemon. A context manager.
 
-    Every method raises WaitdUnreachable or WaitdRefused.
+    Every method raises WaitdUnreachable, WaitdRefused or WaitdVersionMismatch.
 
     Args:
         url: URL of the daemon.
@@ -76,6 +83,7 @@ class WaitdClient:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep
+        self._version_checked = False
         credentials = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             headers={**credentials, "Accept-Encoding": "identity"},
@@ -100,6 +108,12 @@ class WaitdClient:
         """Gets a wait. `wait`: seconds (at most 60) to wait for its outcome."""
         query = {"wait": f"{wait:g}"} if wait else {}
         return self._call("GET", _path(wait_id), params=query, timeout=self._timeout + wait)
+
+    def find_newest(self, labels: Mapping[str, str]) -> dict[str, Any] | None:
+        """Gets the newest wait that has these labels, or None."""
+        query = {f"label.{name}": value for name, value in labels.items()}
+        waits: list[dict[str, Any]] = self._call("GET", "/v1/waits", params={**query, "limit": 1})["waits"]
+        return waits[0] if waits else None
 
     def cancel(self, wait_id: str) -> dict[str, Any]:
         """Cancels a wait and returns it. A wait that has already ended is returned unchanged."""
@@ -126,6 +140,7 @@ class WaitdClient:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 reason, retry_after = f"does not answer: {error or type(error).__name__}", 0.0
             else:
+                self._check_version(response.headers.get(API_VERSION_HEADER))
                 if response.status_code not in RETRYABLE_STATUSES:
                     return self._checked(response.status_code, document)
                 reason, retry_after = _describe(response.status_code, document), _retry_after(response)
@@ -135,6 +150,17 @@ class WaitdClient:
         raise WaitdUnreachable(
             f"waitd at {self.url} {reason}. Check that the daemon runs, and the connection to it."
         )
+
+    def _check_version(self, api_version: str | None) -> None:
+        """Checks the daemon's version of the API, once. A gateway's own answers have none."""
+        if self._version_checked or api_version is None:
+            return
+        if not serves(api_version):
+            raise WaitdVersionMismatch(
+                f"waitd at {self.url} has version {api_version[:20]} of its API, and the provider waitd {__version__} needs "
+                f"{format_version(API_VERSION)}: install the same version of waitd on both sides."
+            )
+        self._version_checked = True
 
     def _read(self, response: httpx.Response) -> dict[str, Any] | None:
         """Reads the JSON object that a response has; None if it has none, or too large a body."""

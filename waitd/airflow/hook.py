@@ -3,9 +3,8 @@
 from functools import cached_property
 from typing import Any
 
-from airflow.sdk import BaseHook
-
-from waitd.airflow.client import WaitdClient, WaitdUnreachable
+from waitd.airflow.client import WaitdClient, WaitdUnreachable, WaitdVersionMismatch
+from waitd.airflow.versions import BaseHook
 
 DEFAULT_PORT = 8795
 #: The connection that waitd uses to reach this Airflow, unless the waitd connection names another.
@@ -92,6 +91,6 @@ class WaitdHook(BaseHook):
         try:
             with self.get_conn() as client:
                 is_ready = client.is_ready()
-        except (WaitdUnreachable, ValueError, OSError) as error:
+        except (WaitdUnreachable, WaitdVersionMismatch, ValueError, OSError) as error:
             return False, str(error)
         return is_ready, f"waitd at {self.base_url} {'accepts' if is_ready else 'does not accept'} waits"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from airflow.sdk import BaseOperatorLink
+from waitd.airflow.versions import BaseOperatorLink
 
 
 class WaitLink(BaseOperatorLink):

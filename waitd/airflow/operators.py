@@ -2,13 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
-
-from waitd.airflow import outcomes
+from waitd.airflow import outcomes, state_store
 from waitd.airflow.arguments import (
     COMMON_TEMPLATE_FIELDS,
     as_texts,
@@ -28,11 +24,20 @@ from waitd.airflow.links import WaitLink
 from waitd.airflow.patience import call_patiently
 from waitd.airflow.registration import RegisteringTask, build_registration, build_wait
 from waitd.airflow.triggers import WaitdTrigger
-from waitd.core.airflow.callback import EVENT_ID_KEY, OUTCOME_KEY, RESPONSE_OPTION
-from waitd.core.airflow.registration import PARKED_SUBJECT, REGISTRATION_KEY, render_registration
+from waitd.airflow.versions import (
+    HAS_STATE_STORE,
+    RESUMES,
+    AirflowFailException,
+    CallbackMode,
+    ParkingOperator,
+    TaskDeferralTimeout,
+    conf,
+    resolve_mode,
+)
+from waitd.core.airflow.callback import EVENT_ID_KEY, RESPONSE_OPTION
+from waitd.core.airflow.registration import PARKED_SUBJECT, render_registration
 from waitd.models import Registration, TaskOutcome
 
-CallbackMode = Literal["resume", "set_state", "clear"]
 #: The default timeout of Airflow's sensors, in seconds.
 DEFAULT_TIMEOUT = 7 * 86400.0
 #: How long a task tries to register its wait while waitd does not answer, in seconds.
@@ -47,7 +52,7 @@ RESUME_GRACE_PERIOD = timedelta(days=1)
 _INVALID_WAIT_STATUSES = frozenset({400, 413, 415, 422})
 
 
-class WaitdOperator(HITLOperator):
+class WaitdOperator(ParkingOperator):
     """Wait for anything that waitd can poke, without holding a worker slot.
 
     The task registers a wait with waitd and parks. When the wait ends, the task resumes; its result
@@ -58,9 +63,9 @@ class WaitdOperator(HITLOperator):
         wait_params: the parameters of this kind. (`params` are Airflow's, as in every operator.)
             Digits from a template become a number where the kind declares one.
         waitd_conn_id: the connection to waitd.
-        callback_mode: how the task resumes. `resume`: in a worker, with callbacks and retries.
-            `set_state`: without a worker; waitd sets the task's state. `clear`: in a worker, from
-            the start, as another try.
+        callback_mode: how the task resumes. `resume`: in a worker, with callbacks and retries; it
+            needs Airflow 3.3. `set_state`: without a worker; waitd sets the task's state. `clear`:
+            in a worker, from the start, as another try. `auto`: `resume`, or else `clear`.
         airflow_conn_id: the connection that waitd uses to reach this Airflow. Default: the one
             named in the waitd connection.
         poke_interval: time between pokes, in seconds or as a timedelta.
@@ -98,7 +103,7 @@ class WaitdOperator(HITLOperator):
         kind: str,
         wait_params: Mapping[str, Any] | None,
         waitd_conn_id: str | None = WaitdHook.default_conn_name,
-        callback_mode: CallbackMode = "resume",
+        callback_mode: CallbackMode = "auto",
         airflow_conn_id: str | None = None,
         poke_interval: timedelta | float = 60,
         timeout: timedelta | float | None = None,
@@ -118,24 +123,16 @@ class WaitdOperator(HITLOperator):
     ) -> None:
         """See the class. Raises ValueError, when the DAG is parsed, if an argument is invalid."""
         seconds = DEFAULT_TIMEOUT if timeout is None else to_seconds("timeout", timeout)
-        super().__init__(
-            subject=PARKED_SUBJECT,
-            options=[RESPONSE_OPTION],
-            response_timeout=RESUME_GRACE_PERIOD,
-            **kwargs,
-        )
-        if callback_mode not in get_args(CallbackMode):
-            modes = ", ".join(get_args(CallbackMode))
-            raise ValueError(
-                f"callback_mode must be one of {modes}; received {callback_mode!r}. To start another DAG run or emit an "
-                'asset event, add a sink instead: sinks=[{"kind": "airflow", "mode": "dag_run", …}].'
-            )
+        parking: dict[str, Any] = {
+            "subject": PARKED_SUBJECT, "options": [RESPONSE_OPTION], "response_timeout": RESUME_GRACE_PERIOD,
+        }  # fmt: skip
+        super().__init__(**(parking if RESUMES else {}), **kwargs)
         if soft_fail and never_fail:
             raise ValueError("soft_fail and never_fail are mutually exclusive, you can not provide both.")
         self.kind = kind
         self.wait_params = wait_params
         self.waitd_conn_id = waitd_conn_id
-        self.callback_mode = callback_mode
+        self.callback_mode = resolve_mode(callback_mode)
         self.airflow_conn_id = airflow_conn_id
         self.poke_interval = to_seconds("poke_interval", poke_interval)
         self.timeout = seconds
@@ -202,17 +199,19 @@ class WaitdOperator(HITLOperator):
             AirflowException: the wait ended at once without success; see `outcomes.conclude`.
         """
         task = RegisteringTask.from_task_instance(context["ti"])
+        hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         if self.callback_mode == "clear":
-            outcome = self._take_stored_outcome(context, task)
+            outcome = state_store.take_outcome(context, task, hook, self.register_timeout, self.log)
             if outcome is not None:
                 return self._conclude(outcome)
-        hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         body = self._build_wait(task, hook)
         with hook.get_conn() as client:
             wait = self._register(client, body, task.idempotency_key)
             self.wait_url = hook.wait_url(wait["id"])
             self.log.info("Registered wait %s: %s", wait["id"], self.wait_url)
-            ended = wait["outcome"] or self._first_poke_outcome(client, wait["id"])
+            ended = None
+            if self.callback_mode != "clear" or HAS_STATE_STORE:  # else a later try would take it again
+                ended = wait["outcome"] or self._first_poke_outcome(client, wait["id"])
         if ended is not None:
             context["ti"].xcom_push(EVENT_ID_KEY, wait["id"])
             self.log.info(outcomes.describe(wait["id"], ended["state"], None, None, ended["message"]))
@@ -275,7 +274,7 @@ class WaitdOperator(HITLOperator):
             user = hook.airflow_user
             self.assigned_users = None if user is None else [{"id": user, "name": user}]
             return super().execute(context)  # raises TaskAwaitingInput
-        context["task_state_store"].set(REGISTRATION_KEY, registration.model_dump())
+        state_store.keep_registration(context, registration)
         return self.defer(
             trigger=WaitdTrigger(wait_id), method_name="execute_complete", timeout=self.response_timeout
         )
@@ -304,25 +303,6 @@ class WaitdOperator(HITLOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
             return self._conclude_state("timeout", None, f"waitd did not resume the task in time: {error}")
-
-    def _take_stored_outcome(self, context: Any, task: RegisteringTask) -> TaskOutcome | None:
-        """Removes the outcome that waitd stored before it cleared the task.
-
-        Returns it if it is for the previous try.
-        """
-        store = context["task_state_store"]
-        value = store.get(OUTCOME_KEY)
-        if value is None:
-            return None
-        outcome = TaskOutcome.model_validate(value)
-        is_for_this_try = outcome.try_number == task.try_number - 1
-        if is_for_this_try:
-            # Before the outcome is removed: this XCom tells waitd that it has arrived.
-            context["ti"].xcom_push(EVENT_ID_KEY, outcome.event_id)
-        else:
-            self.log.info("Ignoring an outcome that was stored for try %d.", outcome.try_number + 1)
-        store.delete(OUTCOME_KEY)
-        return outcome if is_for_this_try else None
 
     def _conclude(self, outcome: TaskOutcome) -> Any:
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)

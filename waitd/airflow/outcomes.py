@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk.exceptions import (
+from waitd.airflow.versions import (
     AirflowException,
     AirflowSensorTimeout,
     AirflowSkipException,

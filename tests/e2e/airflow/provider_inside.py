@@ -466,7 +466,7 @@ def hostile_answers() -> Any:
     import os
     import resource
 
-    from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
+    from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable, WaitdVersionMismatch
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -477,7 +477,7 @@ def hostile_answers() -> Any:
         with WaitdClient(f"{url}/{name}", sleep=lambda _: None, timeout=2.0) as client:
             try:
                 outcome = repr(client.get("some"))
-            except (WaitdRefused, WaitdUnreachable) as error:
+            except (WaitdRefused, WaitdUnreachable, WaitdVersionMismatch) as error:
                 outcome = f"{type(error).__name__}: {error}"
         results[name] = {"outcome": outcome, "more": peak() - before}
     return results

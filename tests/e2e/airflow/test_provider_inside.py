@@ -19,7 +19,7 @@ from daemon import Daemon, daemon, serving
 from stream_server import stream_server
 
 from waitd import __version__
-from waitd.bench.airflow.environment import PROVIDER, link_provider
+from waitd.bench.airflow.environment import link_provider
 from waitd.core.airflow.registration import parse_registration
 from waitd.models import Registration, parse_model, parse_wait
 
@@ -72,42 +72,6 @@ def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -
     assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names <= {"waitd", "airflow"}
     packages = {".".join(name.split(".")[:2]) for name in imported if name.startswith("waitd")}
     assert packages - {"waitd"} == {"waitd.airflow", "waitd.core", "waitd.models"}
-
-
-@pytest.mark.long
-def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path) -> None:
-    """Builds the wheel, and installs it into Airflow's environment without other packages."""
-
-    def pip(*arguments: object) -> str:
-        done = subprocess.run(
-            [str(part) for part in (environment / "bin" / "python", "-m", "pip", *arguments)],
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(tmp_path / "site"),
-                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
-    [wheel] = tmp_path.glob("waitd-*.whl")
-    names = tmp_path / "names"
-    pins = ("-c", ROOT / "config" / "constraints.txt")
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", names, *pins]
-    subprocess.run([*map(str, download), "aiodns", "pycares", "google-re2"], check=True)
-    added = sorted("-".join(file.name.split("-")[:2]).replace("_", "-") for file in names.iterdir())
-    planned = pip("install", "--dry-run", "--no-index", "--find-links", names, f"{wheel}[airflow]")
-    installed = " ".join([*added, f"waitd-{__version__}"])
-    assert planned.splitlines()[-1] == f"Would install {installed}", "no other package changes"
-    pip("install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel, *names.iterdir())
-    assert pip("check") == "No broken requirements found.\n"
-    assert f"Version: {__version__}" in pip("show", "waitd")
-    [entry_points] = (tmp_path / "site").glob("waitd-*.dist-info/entry_points.txt")
-    assert PROVIDER in entry_points.read_text()
 
 
 def test_airflow_loads_the_providers_metadata(facts: Any) -> None:
@@ -164,7 +128,7 @@ def test_unsupported_arguments_are_refused_at_parse_time(facts: Any) -> None:
     assert errors["check_fn"].endswith("check='files.exists(f, f.Size > 1048576)',")
     assert "verify is not supported" in errors["extra_options"]
     assert errors["verify"].startswith("ValueError: verify: not supported as an argument")
-    assert "callback_mode must be one of resume, set_state, clear" in errors["callback_mode"]
+    assert "callback_mode must be one of auto, resume, set_state, clear" in errors["callback_mode"]
     assert "received 'deferred'" in errors["mode"]
     assert "mutually exclusive" in errors["soft_fail"]
     assert "`poke_interval` must be" in errors["poke_interval"]
@@ -323,7 +287,9 @@ async def test_the_client_reads_answers_within_a_bound(environment: Path, tmp_pa
         "compressed": ("200 OK\r\nContent-Encoding: deflate", [first, more]),
         "slow": ("200 OK", [b"{"]),
         "deep": ("200 OK\r\nContent-Length: 1000000", [b"[" * 1_000_000]),
-        "waitd": ("200 OK\r\nContent-Length: 17", [b'{"state": "done"}']),
+        "newer": ("200 OK\r\nWaitd-Api-Version: 2.0\r\nContent-Length: 2", [b"{}"]),
+        "older": ("422 No\r\nWaitd-Api-Version: 0.9\r\nContent-Length: 2", [b"{}"]),
+        "waitd": ("200 OK\r\nWaitd-Api-Version: 1.7\r\nContent-Length: 17", [b'{"state": "done"}']),
     }
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -353,6 +319,8 @@ async def test_the_client_reads_answers_within_a_bound(environment: Path, tmp_pa
         assert "does not answer like waitd" in outcomes[name]
     assert outcomes["unavailable"].endswith("HTTP 503. Check that the daemon runs, and the connection to it.")
     assert "did not arrive in time" in outcomes["slow"]
+    for name, version in (("newer", "2.0"), ("older", "0.9")):
+        assert f"has version {version} of its API, and the provider waitd" in outcomes[name]
     assert outcomes["waitd"] == "{'state': 'done'}"
 
 

@@ -45,7 +45,11 @@ class FakeAirflow:
     options: tuple[str, ...] = ("done",)
     respondents: tuple[str, ...] = ()
     xcoms: dict[str, Any] = field(default_factory=dict)
+    #: The task's state store; below Airflow 3.3 there is none.
     store: dict[str, Any] = field(default_factory=dict)
+    has_state_store: bool = True
+    #: Below Airflow 3.2: `prevent_running_task` is an unknown field, and XComs become JSON text.
+    is_below_32: bool = False
     runs: dict[str, Any] = field(default_factory=dict)
     assets: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 1, "uri": "s3://lake/orders"}])
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -192,13 +196,18 @@ class FakeAirflow:
                 return problem(
                     409, f"The XCom with key: `{body['key']}` with mentioned task instance already exists."
                 )
-            self.xcoms[body["key"]] = body["value"]
+            self.xcoms[body["key"]] = json.dumps(body["value"]) if self.is_below_32 else body["value"]
             return web.json_response(body, status=201)
         if key not in self.xcoms:
             return problem(404, f"XCom entry with key: `{key}` not found")
+        if method == "PATCH":
+            assert body["map_index"] == self.map_index
+            self.xcoms[key] = json.dumps(json.dumps(body["value"])) if self.is_below_32 else body["value"]
         return web.json_response({"key": key, "value": self.xcoms[key]})
 
     def _state_store(self, method: str, key: str, body: Any) -> web.Response:
+        if not self.has_state_store:
+            return web.json_response({"error": "API route not found"}, status=404)
         if method == "PUT":
             if len(json.dumps(body["value"])) > 65_535:
                 return web.json_response({"detail": [{"type": "value_error"}]}, status=422)
@@ -212,6 +221,8 @@ class FakeAirflow:
         return web.json_response({"key": key, "value": self.store[key]})
 
     def _clear(self, query: Any, body: Any) -> web.Response:
+        if "prevent_running_task" in body and self.is_below_32:
+            return web.json_response({"detail": [{"type": "extra_forbidden"}]}, status=422)
         self.audit.insert(0, json.dumps({**query, **body, "method": "POST"}))
         assert body["task_ids"] == [["wait", self.map_index]]
         if self.state == "running" and body["prevent_running_task"]:

@@ -29,6 +29,7 @@ class FakeTaskInstances:
         self.registrations: dict[str, Any] = {}
         self.bodies: dict[str, str] = {}
         self.status = 200
+        self.version = "3.3.2"
         self.requests: list[str] = []
         self.url = ""
 
@@ -39,10 +40,17 @@ class FakeTaskInstances:
             return web.json_response({"detail": "failure"}, status=self.status)
         if path == f"{BASE}/taskInstances/list":
             return self._list(await request.json())
+        return self._get(path, request.query)
+
+    def _get(self, path: str, query: Mapping[str, str]) -> web.Response:
+        if path == "/api/v2/version":
+            return web.json_response({"version": self.version, "git_version": None})
+        if self.version < "3.3" and (path.endswith("hitlDetails") or "/state-store/" in path):
+            return web.json_response({"error": "API route not found"}, status=404)
         if path == f"{BASE}/hitlDetails":
-            return self._details(request.query)
+            return self._details(query)
         task, _, rest = path.removeprefix("/api/v2/dags/etl/dagRuns/r1/taskInstances/").partition("/")
-        if rest == "state-store/waitd_registration":
+        if rest == f"{'xcomEntries' if self.version < '3.3' else 'state-store'}/waitd_registration":
             return web.json_response({"value": self.registrations[task]})
         if task not in self.states:
             return web.json_response({"detail": "was not found"}, status=404)
@@ -59,6 +67,8 @@ class FakeTaskInstances:
         return {**instance, "task_id": task, "map_index": -1, "try_number": 1, "trigger": trigger}
 
     def _list(self, body: Mapping[str, Any]) -> web.Response:
+        if self.version < "3.3" and "awaiting_input" in body["state"]:
+            return web.json_response({"detail": "Invalid value for state"}, status=422)
         instances = [
             self._instance(task)
             for task, state in self.states.items()

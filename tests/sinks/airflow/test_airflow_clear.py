@@ -89,6 +89,68 @@ async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: Airf
     assert len(setup.airflow.bodies_of("POST")) == 1
 
 
+@pytest.fixture
+def older(setup: AirflowSetup) -> AirflowSetup:
+    """An Airflow without state stores, as below 3.3."""
+    setup.airflow.has_state_store = False
+    return setup
+
+
+def clears(setup: AirflowSetup) -> int:
+    return len([body for body in setup.airflow.bodies_of("POST") if "task_ids" in body])
+
+
+async def test_without_a_state_store_an_xcom_says_which_clear_was_sent(older: AirflowSetup) -> None:
+    older.airflow.fail["POST", "/clearTaskInstances"] = 504
+    assert isinstance(await older.deliver("clear"), DeliveryFailed)
+    older.clock.at += CLEAR_SECONDS - 1
+    assert isinstance(await older.deliver("clear", age=CLEAR_SECONDS - 1), DeliveryPostponed)
+    assert clears(older) == 1
+    older.clock.at += 1
+    assert await older.deliver("clear", age=CLEAR_SECONDS) == Delivered()
+    assert clears(older) == 2
+    assert older.airflow.xcoms == {"waitd_outcome": {"event_id": EVENT_ID, "sent_at": older.clock()}}
+
+
+async def test_without_a_state_store_a_clear_whose_answer_was_lost_is_not_repeated(
+    older: AirflowSetup,
+) -> None:
+    older.airflow.fail["POST", "/clearTaskInstances"] = "lost"
+    assert isinstance(await older.deliver("clear"), DeliveryFailed)
+    assert await older.deliver("clear") == Delivered()
+    assert clears(older) == 1
+
+
+@pytest.mark.parametrize("is_below_32", [False, True])
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_without_a_state_store_a_clear_without_an_answer_is_not_repeated(
+    older: AirflowSetup, is_below_32: bool, attempts: int
+) -> None:
+    older.airflow.is_below_32 = is_below_32
+    if attempts == 2:  # the XCom of the first one is changed
+        older.airflow.fail["POST", "/clearTaskInstances"] = 409
+        assert isinstance(await older.deliver("clear"), DeliveryFailed)
+    older.airflow.fail["POST", "/clearTaskInstances"] = 504
+    assert isinstance(await older.deliver("clear"), DeliveryFailed)
+    assert isinstance(await older.deliver("clear"), DeliveryPostponed)
+    assert clears(older) == attempts
+
+
+async def test_without_a_state_store_a_refused_clear_is_repeated(older: AirflowSetup) -> None:
+    older.airflow.fail["POST", "/clearTaskInstances"] = 409
+    assert isinstance(await older.deliver("clear"), DeliveryFailed)
+    assert older.airflow.xcoms == {"waitd_outcome": None}
+    assert await older.deliver("clear") == Delivered()
+
+
+async def test_an_airflow_that_cannot_prevent_the_clear_of_a_running_task_is_not_asked_to(
+    older: AirflowSetup,
+) -> None:
+    older.airflow.is_below_32 = True
+    assert await older.deliver("clear") == Delivered()
+    assert len(older.airflow.audit) == 1
+
+
 async def test_the_audit_log_is_searched_for_the_last_clear(setup: AirflowSetup) -> None:
     """The first clear was never received.
 

@@ -62,3 +62,13 @@ async def test_set_state_does_not_overwrite_a_result(setup: AirflowSetup) -> Non
     assert isinstance(await setup.deliver("set_state"), DeliveryRejected)
     assert setup.airflow.xcoms["return_value"] == "mine"
     assert setup.airflow.bodies_of("PATCH") == []
+
+
+@pytest.mark.parametrize("payload", [{"rows": 3}, "42", 42])
+async def test_a_repeated_delivery_recognizes_xcoms_that_airflow_stored_as_text(
+    setup: AirflowSetup, payload: Any
+) -> None:
+    setup.airflow.is_below_32, setup.airflow.state = True, "deferred"
+    setup.airflow.fail["PATCH", "/-1"] = 503
+    assert isinstance(await setup.deliver("set_state", payload=payload), DeliveryFailed)
+    assert await setup.deliver("set_state", payload=payload) == Delivered()

@@ -193,7 +193,7 @@ async def test_rounds_are_bounded_and_start_over(
     setup.airflow.states["task-1"] = setup.airflow.states["task-9"] = "failed"
     await setup.sweep.sweep()
     assert list(await setup.messages()) == ["task-1"]
-    assert len(setup.airflow.requests) == 3  # two pages, and one request for a single task
+    assert len(setup.airflow.requests) == 4  # the version, two pages, and one request for a single task
     await setup.sweep.sweep()
     await setup.sweep.sweep()
     assert list(await setup.messages()) == ["task-1", "task-9"]
@@ -234,6 +234,17 @@ async def test_parked_tasks_are_listed_with_their_registrations(
     assert parked["deferred-2"].registration is None
     assert parked["input-1"].registration == parked["deferred-1"].registration == Registration(**REGISTRATION)
     assert parked["input-1"].task_try == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
+
+
+async def test_below_airflow_3_3_no_task_awaits_input(setup: SweepSetup) -> None:
+    setup.airflow.version = "3.2.2"
+    await setup.add_wait("gone", "failed", mode="set_state")
+    await setup.add_wait("parked", "deferred", mode="set_state")
+    await setup.sweep.sweep()
+    assert await setup.messages() == {"gone": "its task in Airflow is failed"}
+    setup.airflow.registrations["parked"] = REGISTRATION
+    [task] = [task async for task in parked_tasks(await setup.apis.connect("airflow"))]
+    assert task.registration == Registration(**REGISTRATION)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])

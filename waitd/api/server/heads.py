@@ -3,6 +3,7 @@
 from aiohttp import hdrs, web
 
 from waitd.api.problems import refusal
+from waitd.core.api_version import API_VERSION, API_VERSION_HEADER, format_version
 
 #: The largest head, in bytes, and its largest number of headers. aiohttp bounds one line itself.
 MAX_HEAD = 32 * 1024
@@ -18,6 +19,7 @@ _ANSWER_HEADERS = (
     (hdrs.CACHE_CONTROL, "no-store"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     (hdrs.SERVER, "waitd"),
+    (API_VERSION_HEADER, format_version(API_VERSION)),
 )
 
 

@@ -27,10 +27,12 @@ CONF_KEY = "waitd"
 #: max_value_storage_bytes`).
 STATE_STORE_BYTES = 65_535
 
+#: The state of a task that waits for a human-in-the-loop response. Airflow has it since 3.3.
+AWAITING_INPUT = "awaiting_input"
 #: States in which a task instance holds no slot and waits for an external event.
-PARKED_STATES = frozenset({"awaiting_input", "deferred", "up_for_reschedule"})
+PARKED_STATES = frozenset({AWAITING_INPUT, "deferred", "up_for_reschedule"})
 #: The parked states that a human-in-the-loop response ends.
-_AWAITS_RESPONSE = frozenset({"awaiting_input", "deferred"})
+_AWAITS_RESPONSE = frozenset({AWAITING_INPUT, "deferred"})
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry"})
 
 #: For this many seconds a task may be unparked without using up delivery attempts: a worker may be

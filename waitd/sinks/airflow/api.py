@@ -5,12 +5,13 @@ It authenticates, sends requests, and turns every answer that says nothing about
 200, 400, 404, 409 or 422 means, is up to the modes.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
 
 from yarl import URL
 
-from waitd.core.airflow.callback import TaskTry
+from waitd.core.airflow.callback import AWAITING_INPUT, PARKED_STATES, TaskTry
 from waitd.core.connections.connection import Connection, encode_segment, join_url
 from waitd.core.connections.http_options import parse_delivery_options
 from waitd.core.errors import ConnectionUnavailable, WaitdError
@@ -96,6 +97,7 @@ class AirflowApi:
         self._connection = connection
         self._authorization = authorization
         self._now = now
+        self._parked_states: frozenset[str] | None = None
 
     async def request(
         self,
@@ -158,6 +160,15 @@ class AirflowApi:
             if len(entries) < PAGE_SIZE:
                 return
             offset += PAGE_SIZE
+
+    async def parked_states(self) -> frozenset[str]:
+        """The states of parked tasks that this Airflow has. Raises AirflowRequestFailed."""
+        if self._parked_states is None:
+            response = await self.request("GET", "version")
+            since = re.match(r"(\d+)\.(\d+)", str(response.fields.get("version")))
+            is_older = since is not None and (int(since[1]), int(since[2])) < (3, 3)
+            self._parked_states = PARKED_STATES - {AWAITING_INPUT} if is_older else PARKED_STATES
+        return self._parked_states
 
     async def _refresh_credentials(self) -> None:
         self._connection = await self._connections.refresh(self._connection.conn_id)

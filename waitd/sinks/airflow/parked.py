@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from math import inf
 from typing import Any, NamedTuple
 
-from waitd.core.airflow.callback import TaskTry
+from waitd.core.airflow.callback import AWAITING_INPUT, TaskTry
 from waitd.core.airflow.registration import REGISTRATION_KEY, TRIGGER_CLASS, parse_registration
 from waitd.core.errors import InvalidInput
 from waitd.models import Registration, parse_model
@@ -29,11 +29,9 @@ async def parked_tasks(api: AirflowApi) -> AsyncIterator[ParkedTask]:
     Raises:
         AirflowRequestFailed: Airflow did not answer, or refused.
     """
-    awaiting = {"response_received": "false", "state": "awaiting_input", "order_by": "ti_id"}
-    async for detail in api.list("hitl_details", *EVERY_RUN, "hitlDetails", query=awaiting, max_listed=inf):
-        registration = parse_registration(detail.get("body"))
-        if registration is not None:
-            yield _parked_task(detail["task_instance"], registration)
+    if AWAITING_INPUT in await api.parked_states():
+        async for parked in _awaiting_input(api):
+            yield parked
     deferred = {"state": ["deferred"], "order_by": "id"}
     path = (*EVERY_RUN, "taskInstances", "list")
     async for instance in api.list("task_instances", *path, body=deferred, max_listed=inf):
@@ -41,10 +39,19 @@ async def parked_tasks(api: AirflowApi) -> AsyncIterator[ParkedTask]:
             yield _parked_task(instance, await _stored_registration(api, instance))
 
 
+async def _awaiting_input(api: AirflowApi) -> AsyncIterator[ParkedTask]:
+    awaiting = {"response_received": "false", "state": "awaiting_input", "order_by": "ti_id"}
+    async for detail in api.list("hitl_details", *EVERY_RUN, "hitlDetails", query=awaiting, max_listed=inf):
+        registration = parse_registration(detail.get("body"))
+        if registration is not None:
+            yield _parked_task(detail["task_instance"], registration)
+
+
 async def _stored_registration(api: AirflowApi, instance: Mapping[str, Any]) -> Any:
     task = _task_try(instance)
     query = {"map_index": str(task.map_index)}
-    response = await api.request("GET", *task_path(task), "state-store", REGISTRATION_KEY, query=query)
+    store = "state-store" if AWAITING_INPUT in await api.parked_states() else "xcomEntries"
+    response = await api.request("GET", *task_path(task), store, REGISTRATION_KEY, query=query)
     return response.fields.get("value")
 
 

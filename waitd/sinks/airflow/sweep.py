@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import anyio
 import structlog
 
-from waitd.core.airflow.callback import PARKED_STATES, TaskTry, TryStatus, try_status
+from waitd.core.airflow.callback import TaskTry, TryStatus, try_status
 from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, WaitdError
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId
@@ -90,7 +90,7 @@ class AirflowSweep:
         tasks, after = await self._registered_tasks(conn_id)
         if tasks:
             api = await self._apis.connect(conn_id)
-            not_parked = await _find_not_parked(api, tasks.values())
+            not_parked = await _find_not_parked(api, tasks.values(), await api.parked_states())
             suspects = [wait_id for wait_id, task in tasks.items() if task.ti_id in not_parked]
             for wait_id in suspects[:MAX_SUSPECTS]:
                 why = await _why_gone(api, tasks[wait_id])
@@ -139,7 +139,9 @@ def _task_of(wait: AirflowWait) -> TaskTry | None:
     return target.recipient if isinstance(target.recipient, TaskTry) else None
 
 
-async def _find_not_parked(api: AirflowApi, tasks: Collection[TaskTry]) -> frozenset[str]:
+async def _find_not_parked(
+    api: AirflowApi, tasks: Collection[TaskTry], states: Collection[str]
+) -> frozenset[str]:
     """The ids of those of these task instances that are not parked.
 
     Raises AirflowRequestFailed.
@@ -149,7 +151,7 @@ async def _find_not_parked(api: AirflowApi, tasks: Collection[TaskTry]) -> froze
         "dag_ids": sorted({task.dag_id for task in tasks}),
         "dag_run_ids": sorted({task.run_id for task in tasks}),
         "task_ids": sorted({task.task_id for task in tasks}),
-        "state": sorted(PARKED_STATES),
+        "state": sorted(states),
         "order_by": "id",
     }
     path = (*EVERY_RUN, "taskInstances", "list")

@@ -6,6 +6,7 @@ attempt searches for that id whenever the task is no longer as it was registered
 answers 409.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -140,11 +141,15 @@ class TaskDelivery(ABC):
         An earlier attempt may have succeeded unnoticed, or the task itself may have seen the
         outcome.
         """
-        return bool(await self._pull_xcom(EVENT_ID_KEY) == self._outcome.event_id)
+        return is_stored(await self._pull_xcom(EVENT_ID_KEY), self._outcome.event_id)
 
     async def _pull_xcom(self, key: str) -> Any:
         response = await self._api.request("GET", *self._task_path, "xcomEntries", key, query=self._map_index)
         return response.fields.get("value")
+
+    async def _push_xcom(self, key: str, value: Any) -> JsonResponse:
+        body = {"key": key, "value": value, "map_index": self._task.map_index}
+        return await self._api.request("POST", *self._task_path, "xcomEntries", body=body)
 
     def _over(self, instance: Mapping[str, Any]) -> Receipt:
         """The receipt where the try is over without this event.
@@ -165,6 +170,19 @@ def unexpected(response: JsonResponse) -> Receipt:
     if response.status == 422:
         return INVALID_REQUEST
     return DeliveryFailed(f"Airflow answered {response.status}")
+
+
+def is_stored(value: object, pushed: object) -> bool:
+    """Whether an XCom has the value that was pushed. Below 3.2, Airflow stores JSON text of it."""
+    return value == pushed or (isinstance(value, str) and decode_xcom(value) == pushed)
+
+
+def decode_xcom(value: object) -> object:
+    """The value of an XCom that is JSON text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 class ResumeDelivery(TaskDelivery):
@@ -231,7 +249,9 @@ class SetStateDelivery(TaskDelivery):
             return unexpected(event_id)
         if self._outcome.state == "success" and self._outcome.payload is not None:
             payload = await self._push_xcom(self._target.key, self._outcome.payload)
-            if payload.status == 409 and await self._pull_xcom(self._target.key) != self._outcome.payload:
+            if payload.status == 409 and not is_stored(
+                await self._pull_xcom(self._target.key), self._outcome.payload
+            ):
                 return DeliveryRejected(
                     f"Airflow answered 409: the task already has another XCom {self._target.key}"
                 )
@@ -241,7 +261,3 @@ class SetStateDelivery(TaskDelivery):
         response = await self._api.request("PATCH", *self._instance_path, body=body)
         # 409: the task already has that state, and the event id XCom says that this event set it
         return Delivered() if response.status in {200, 409} else unexpected(response)
-
-    async def _push_xcom(self, key: str, value: Any) -> JsonResponse:
-        body = {"key": key, "value": value, "map_index": self._task.map_index}
-        return await self._api.request("POST", *self._task_path, "xcomEntries", body=body)
