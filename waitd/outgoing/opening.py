@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 #: Connections opened in a turn. With TLS, one takes about a millisecond of CPU, handshake included;
 #: after a start, thousands are wanted at once.
-OPENED_PER_TURN = 8
+OPENED_PER_TURN = 4
 
 
 class OpeningTurns:
