@@ -177,6 +177,26 @@ def submit_problems(arguments: Mapping[str, Any], name: str, kind: Kind | None) 
         yield f"cancel_job_on: a list of cancelled and timeout; received {cancel!r}"
 
 
+def check_rendered(arguments: Mapping[str, Any], parameters_argument: str) -> None:
+    """Checks what the templates of arguments with several values became.
+
+    Raises:
+        ValueError: it is no mapping, or `sinks` no list of them; names the arguments.
+    """
+    mappings = (parameters_argument, "submit", "labels", "headers", "request_params", "request_kwargs")
+    values = {name: arguments[name] for name in (*mappings, "sinks") if arguments.get(name) is not None}
+    problems = [
+        f"{name}: must be a mapping when it is rendered; received {value!r}"
+        for name, value in values.items()
+        if name != "sinks" and not isinstance(value, Mapping)
+    ]
+    sinks = values.get("sinks", ())
+    if not isinstance(sinks, list | tuple) or not all(isinstance(sink, Mapping) for sink in sinks):
+        problems.append(f"sinks: must be a list of mappings when it is rendered; received {sinks!r}")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
 def build_submit(arguments: Mapping[str, Any], kind: Kind | None) -> Mapping[str, Any] | None:
     """The wait's `submit`, from rendered `submit`, `on_conflict` and `cancel_job_on`."""
     if arguments["submit"] is None:

@@ -4,23 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from waitd.airflow import outcomes, state_store
-from waitd.airflow.arguments import (
-    COMMON_TEMPLATE_FIELDS,
-    as_texts,
-    build_submit,
-    convert,
-    find_kind_of_wait,
-    is_templated,
-    parameter_problems,
-    submit_problems,
-    timing_problems,
-    to_seconds,
-)
+from waitd.airflow import arguments, outcomes, state_store
 from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
 from waitd.airflow.kinds import Kind
 from waitd.airflow.links import WaitLink
+from waitd.airflow.mapping import FailAtOnce
 from waitd.airflow.patience import call_patiently
 from waitd.airflow.registration import RegisteringTask, build_registration, build_wait
 from waitd.airflow.triggers import WaitdTrigger
@@ -52,7 +41,7 @@ RESUME_GRACE_PERIOD = timedelta(days=1)
 _INVALID_WAIT_STATUSES = frozenset({400, 413, 415, 422})
 
 
-class WaitdOperator(ParkingOperator):
+class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
     """Wait for anything that waitd can poke, without holding a worker slot.
 
     The task registers a wait with waitd and parks. When the wait ends, the task resumes; its result
@@ -88,7 +77,7 @@ class WaitdOperator(ParkingOperator):
             values become text.
     """
 
-    template_fields: Collection[str] = (*("kind", "wait_params", *COMMON_TEMPLATE_FIELDS),)
+    template_fields: Collection[str] = (*("kind", "wait_params", *arguments.COMMON_TEMPLATE_FIELDS),)
     template_fields_renderers = {"wait_params": "json", "submit": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (WaitLink(),)
     ui_color = "#e6f1f2"
@@ -122,7 +111,7 @@ class WaitdOperator(ParkingOperator):
         **kwargs: Any,
     ) -> None:
         """See the class. Raises ValueError, when the DAG is parsed, if an argument is invalid."""
-        seconds = DEFAULT_TIMEOUT if timeout is None else to_seconds("timeout", timeout)
+        seconds = DEFAULT_TIMEOUT if timeout is None else arguments.to_seconds("timeout", timeout)
         parking: dict[str, Any] = {
             "subject": PARKED_SUBJECT, "options": [RESPONSE_OPTION], "response_timeout": RESUME_GRACE_PERIOD,
         }  # fmt: skip
@@ -134,17 +123,17 @@ class WaitdOperator(ParkingOperator):
         self.waitd_conn_id = waitd_conn_id
         self.callback_mode = resolve_mode(callback_mode)
         self.airflow_conn_id = airflow_conn_id
-        self.poke_interval = to_seconds("poke_interval", poke_interval)
+        self.poke_interval = arguments.to_seconds("poke_interval", poke_interval)
         self.timeout = seconds
         if self.execution_timeout is not None and self.execution_timeout <= timedelta(0):
             raise ValueError(f"execution_timeout: must be above 0; received {self.execution_timeout}")
         self.response_timeout = timedelta(seconds=self.wait_timeout) + RESUME_GRACE_PERIOD
         self.soft_fail = soft_fail
         self.exponential_backoff = exponential_backoff
-        self.max_wait = None if max_wait is None else to_seconds("max_wait", max_wait)
+        self.max_wait = None if max_wait is None else arguments.to_seconds("max_wait", max_wait)
         self.silent_fail = silent_fail
         self.never_fail = never_fail
-        self.register_timeout = to_seconds("register_timeout", register_timeout)
+        self.register_timeout = arguments.to_seconds("register_timeout", register_timeout)
         self.submit = submit
         self.on_conflict = on_conflict
         self.cancel_job_on = cancel_job_on
@@ -160,14 +149,16 @@ class WaitdOperator(ParkingOperator):
         Raises:
             ValueError: says what is wrong, a line for each argument.
         """
-        kind = None if is_templated(self.kind) else find_kind_of_wait(self.kind)
+        kind = None if arguments.is_templated(self.kind) else arguments.find_kind_of_wait(self.kind)
         problems = [
-            *timing_problems(self.poke_interval, self.timeout, self.max_wait, self.kind, kind),
-            *submit_problems(vars(self), self.kind, kind),
+            *arguments.timing_problems(self.poke_interval, self.timeout, self.max_wait, self.kind, kind),
+            *arguments.submit_problems(vars(self), self.kind, kind),
         ]
         if kind is not None:
             complete = self.submit is None  # else some come from the submitted job
-            problems += parameter_problems(self.parameters_argument, values, kind.params, complete=complete)
+            problems += arguments.parameter_problems(
+                self.parameters_argument, values, kind.params, complete=complete
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return kind
@@ -230,6 +221,7 @@ class WaitdOperator(ParkingOperator):
             "silent_fail": self.silent_fail,
         }
         try:
+            arguments.check_rendered(vars(self), self.parameters_argument)
             params = self.parameters()
             kind = self.check_parameters(params)
         except ValueError as error:
@@ -237,14 +229,14 @@ class WaitdOperator(ParkingOperator):
         return build_wait(
             task,
             kind=self.kind,
-            params=params if kind is None else convert(params, kind.params),
+            params=params if kind is None else arguments.convert(params, kind.params),
             timing=timing,
             mode=self.callback_mode,
             airflow_conn_id=self.airflow_conn_id or hook.airflow_conn_id,
             min_heartbeat_interval=conf.getfloat("workers", "min_heartbeat_interval"),
             sinks=self.sinks or (),
-            labels=as_texts(self.labels or {}),
-            submit=build_submit(vars(self), kind),
+            labels=arguments.as_texts(self.labels or {}),
+            submit=arguments.build_submit(vars(self), kind),
             wake_on=None if self.wake_on is None else str(self.wake_on),
         )
 

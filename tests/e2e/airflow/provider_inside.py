@@ -316,6 +316,13 @@ def templates() -> Any:
                 task_id="headers", endpoint=number, headers={"X-N": 3, "X-T": number, "X-F": False, "X-No": None, "X-O": out["number"]}
             ),
             "kind": WaitdOperator(task_id="kind", kind="{{ 'airbyte' }}.jobs", wait_params={"job_id": 1}),
+            **{
+                f"text in {name}": WaitdOperator(
+                    task_id=name, kind="other.job", **{"wait_params": {}, name: out["text"]}
+                )
+                for name in ("wait_params", "submit", "labels", "sinks")
+            },
+            "text in headers": WaitdHttpSensor(task_id="text_headers", endpoint="/x", headers=out["text"]),
             "missing": WaitdOperator(task_id="missing", kind="airbyte.job", wait_params={"job_id": out["none"]}),
         }  # fmt: skip
         nothing = out["none"]
@@ -335,6 +342,21 @@ def templates() -> Any:
         name: [wait["params"], wait["labels"]] if "params" in wait else wait["message"]
         for name, wait in submitted.items()
     }
+
+
+def mapped() -> Any:
+    """What becomes of a mapped task with an invalid argument."""
+    from airflow.sdk import DAG
+
+    from waitd.airflow.sensors import WaitdHttpSensor
+
+    with DAG("mapped", schedule=None):
+        sensor = WaitdHttpSensor.partial(task_id="mapped", endpoint="/x").expand(poke_interval=[5, -1])
+    try:
+        sensor.unmap({"poke_interval": -1})
+    except Exception as error:  # noqa: BLE001 - the test looks at its type
+        return [type(error).__name__, str(error), sensor.unmap({"poke_interval": 5}).poke_interval]
+    return None
 
 
 def patience() -> Any:
