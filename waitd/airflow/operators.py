@@ -193,8 +193,8 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         if self.callback_mode == "clear":
             outcome = state_store.take_outcome(context, task, hook, self.register_timeout, self.log)
-            if outcome is not None:
-                return self._conclude(outcome)
+            if outcome is not None:  # a clear grants new retries, so they are counted here: two tries each
+                return self._conclude(outcome, is_last=task.try_number // 2 > self.retries)
         body = self._build_wait(task, hook)
         with hook.get_conn() as client:
             wait = self._register(client, body, task.idempotency_key)
@@ -296,7 +296,7 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
         except TaskDeferralTimeout as error:
             return self._conclude_state("timeout", None, f"waitd did not resume the task in time: {error}")
 
-    def _conclude(self, outcome: TaskOutcome) -> Any:
+    def _conclude(self, outcome: TaskOutcome, *, is_last: bool = False) -> Any:
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         self.wait_url = hook.wait_url(outcome.event_id)
         self.log.info(
@@ -309,10 +309,12 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
             with hook.get_conn() as client:
                 wait = call_patiently(lambda: client.get(outcome.event_id), self.register_timeout, self.log)
                 payload = wait["outcome"]["payload"]
-        return self._conclude_state(outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail)
+        return self._conclude_state(
+            outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail, is_last=is_last
+        )
 
     def _conclude_state(
-        self, state: str, payload: Any, message: str, *, soft_fail: bool | None = None
+        self, state: str, payload: Any, message: str, *, soft_fail: bool | None = None, is_last: bool = False
     ) -> Any:
         limit = self.execution_timeout
         return outcomes.conclude(
@@ -320,5 +322,6 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
             payload,
             message,
             soft_fail=self.soft_fail or self.never_fail if soft_fail is None else soft_fail,
+            is_last=is_last,
             execution_timeout=limit if limit and limit.total_seconds() < self.timeout else None,
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 from waitd.airflow.versions import (
     AirflowException,
+    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -14,16 +15,23 @@ _VERBS = {"timeout": "timed out", "cancelled": "was cancelled"}
 
 
 def conclude(
-    state: str, payload: Any, message: str, *, soft_fail: bool, execution_timeout: timedelta | None = None
+    state: str,
+    payload: Any,
+    message: str,
+    *,
+    soft_fail: bool,
+    is_last: bool = False,
+    execution_timeout: timedelta | None = None,
 ) -> Any:
     """The task's result: the payload of a wait that succeeded.
 
-    `execution_timeout` is the task's, if it ended the wait.
+    `execution_timeout` is the task's, if it ended the wait. `is_last`: the task is not retried.
 
     Raises:
         AirflowSensorTimeout: the wait timed out. Airflow does not retry the task.
         AirflowTaskTimeout: it did by the execution_timeout. The task's retries apply.
         AirflowException: the wait failed or was cancelled. The task's retries apply.
+        AirflowFailException: any of these, with `is_last`.
         AirflowSkipException: the wait failed or timed out, with `soft_fail`.
     """
     if state == "success":
@@ -31,6 +39,8 @@ def conclude(
     sentence = f"The wait {_VERBS.get(state, state)}" + (f": {message}" if message else ".")
     if soft_fail and state in {"failed", "timeout"}:
         raise AirflowSkipException(f"{sentence} The task is skipped because of soft_fail or never_fail.")
+    if is_last:
+        raise AirflowFailException(sentence)
     if state == "timeout" and execution_timeout is not None:
         raise AirflowTaskTimeout(f"{sentence} The task's execution_timeout is {execution_timeout}.")
     raise AirflowSensorTimeout(sentence) if state == "timeout" else AirflowException(sentence)
