@@ -25,6 +25,7 @@ from waitd.probes.http.submit import HttpSubmit
 from waitd.probes.s3.params import S3KeyParams, S3KeysUnchangedParams
 from waitd.probes.signal import SignalParams
 from waitd.probes.sql.params import SqlParams
+from waitd.probes.time import TimeParams
 from waitd.settings import Settings
 from waitd.sinks.airflow.params import AirflowParams
 from waitd.sinks.brokers.amqp import AmqpParams
@@ -55,7 +56,7 @@ GUIDES = [
 ]
 KINDS: Mapping[str, type[BaseModel]] = {
     "http": HttpParams, "s3_key": S3KeyParams, "s3_keys_unchanged": S3KeysUnchangedParams,
-    "aws_waiter": AwsWaiterParams, "sql": SqlParams, "signal": SignalParams,
+    "aws_waiter": AwsWaiterParams, "sql": SqlParams, "signal": SignalParams, "time": TimeParams,
 }  # fmt: skip
 SINKS: Mapping[str, type[BaseModel]] = {
     "webhook": WebhookParams, "airflow": AirflowParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,

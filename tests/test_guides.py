@@ -128,6 +128,7 @@ def test_every_wait_of_an_example_is_accepted(adapters: Adapters) -> None:
         "gcs_key",
         "azure_blob",
         "signal",
+        "time",
         "airbyte.job",
         "sql",
         "aws_waiter",

@@ -14,6 +14,7 @@ from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.s3.params import S3KeyParams, S3KeysUnchangedParams
 from waitd.probes.signal import SignalParams
 from waitd.probes.sql.params import SqlParams
+from waitd.probes.time import TimeParams
 
 #: The models of `params` and of `submit`.
 MODELS: Mapping[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
@@ -22,6 +23,7 @@ MODELS: Mapping[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "s3_keys_unchanged": (S3KeysUnchangedParams, None),
     "sql": (SqlParams, None),
     "signal": (SignalParams, None),
+    "time": (TimeParams, None),
     "aws_waiter": (AwsWaiterParams, None),
     **{name: (preset.params_model, preset.submit_model) for name, preset in built_in_presets().items()},
 }

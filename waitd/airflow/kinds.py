@@ -35,6 +35,7 @@ _IN_CODE: Mapping[str, Mapping[str, str]] = {
         "conn_id": "string", "sql": "string", "parameters": "object", "request_timeout": "number", **_CONDITIONS,
     },
     "signal": {"key": "string", **_CONDITIONS},
+    "time": {"at": "string"},
     "aws_waiter": {"service": "string", "waiter": "string", "params": "object", **_AWS},
 }  # fmt: skip
 _REQUIRED = {
@@ -42,6 +43,7 @@ _REQUIRED = {
     "s3_keys_unchanged": {"bucket_name", "prefix"},
     "sql": {"conn_id", "sql"},
     "signal": {"key"},
+    "time": {"at"},
     "aws_waiter": {"service", "waiter"},
 }
 #: The fields that the `submit` of every kind has, and those of the kind `http`.

@@ -18,6 +18,7 @@ from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.optional import optional_probes
 from waitd.probes.signal import SignalProbe
+from waitd.probes.time import TimeProbe
 from waitd.settings import Settings
 from waitd.sinks.airflow.api import AirflowApis
 from waitd.sinks.airflow.parked import ParkedTask, parked_tasks
@@ -100,7 +101,7 @@ async def open_adapters(settings: Settings, instruments: Instruments) -> AsyncIt
             tries |= dict.fromkeys(_CONN_TYPES.get(broker.kind, ()), broker.try_connection)
         if isinstance(optional["sql"], Tried):
             tries |= dict.fromkeys(_CONN_TYPES["sql"], optional["sql"].try_connection)
-        probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe()}
+        probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe(), "time": TimeProbe()}
         inspector = ConnectionInspector(
             connections, egress, complete=presets.connections.completed, tries=tries
         )

@@ -138,7 +138,7 @@ class Poker(StoreListener):
                     held.deadline = min(held.deadline, now + wait.spec.timeout)
                     self._held[wait.id] = held
                     due = now
-                    if runs := held.progress.runs:
+                    if (runs := held.progress.runs) and not held.kind.probe.poked_at_start:
                         last_at, interval = runs[-1].last_at, held.pacing.poke_interval
                         due = next_poke_after_restart(held.phase, interval, last_at, now)
                         due = min(due, held.deadline)

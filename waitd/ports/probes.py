@@ -56,6 +56,8 @@ class Probe(ABC):
     #: False when a wait needs a poke only when it is adopted, when its topic has news, and at its
     #: deadline.
     polled: bool = True
+    #: True when a stored wait is poked at once when the daemon starts: its times are exact.
+    poked_at_start: bool = False
     #: The `poke_interval`, in seconds, of a wait that sets none; None: the general default.
     default_poke_interval: float | None = None
     #: The shortest `poke_interval`, in seconds, that a wait may set; None: the daemon's own

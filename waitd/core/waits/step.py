@@ -88,6 +88,7 @@ def step(
                 )
                 if retry_after is not None:
                     due = max(due, now + capped_retry_after(pacing, retry_after))
+                due = due if verdict.done_at is None else max(now, min(due, verdict.done_at))
             else:
                 due = next_poke_after_unreachable(
                     pacing, phase, count, retry_after, started_at=started_at, now=now, jitter=jitter

@@ -21,12 +21,15 @@ class Pending:
         state: the probe's new state (at most 1 KiB of text), which is stored before the next poke;
             None keeps the previous one.
         retry_after: seconds until the target wants the next request, or None.
+        done_at: when the wait succeeds, in Unix seconds, where that is known: it is poked at that
+            moment, too.
     """
 
     reason: str = "pending"
     message: str = ""
     state: str | None = None
     retry_after: float | None = None
+    done_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
