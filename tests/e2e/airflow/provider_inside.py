@@ -480,6 +480,20 @@ def executions() -> Any:
     return {"results": results, "registered": set_state.store.get("waitd_registration")}
 
 
+def notified() -> Any:
+    """What the task had stored in Airflow when its notifier was called, and how often it was."""
+    from airflow.sdk import BaseNotifier
+
+    stored: list[int] = []
+
+    def notify(_notifier: Any, _context: Any) -> None:
+        stored.append(sum(hasattr(message, "body") for message in run.supervisor.sent))
+
+    notifier = type("Notifier", (BaseNotifier,), {"notify": notify})()
+    run = TaskRun(_sensor("/jobs/running", task_id="notified", notifiers=[notifier]))
+    return {"raised": run.call("execute")["raised"], "stored": stored}
+
+
 def hostile_answers() -> Any:
     """What the client makes of each answer at `HOSTILE_URL`, and the memory that it took, in MiB.
 

@@ -360,7 +360,8 @@ async def test_every_way_to_execute_a_task(waitd: Daemon, environment: Path, tmp
         "AIRFLOW_CONN_WAITD_DEFAULT": f"waitd://{host}:{port}",
         "AIRFLOW_CONN_NOWHERE": "waitd://127.0.0.1:1",
     }
-    output = await asyncio.to_thread(run_inside, environment, tmp_path, "executions", **variables)
+    output = await asyncio.to_thread(run_inside, environment, tmp_path, "executions", "notified", **variables)
+    assert output["notified"] == {"raised": "TaskAwaitingInput", "stored": [0]}
     results, registered = output["executions"]["results"], output["executions"]["registered"]
     assert results["ends at once"]["returned"] == {"status": "SUCCEEDED"}
     assert "waitd_event_id" in results["ends at once"]["xcoms"]
