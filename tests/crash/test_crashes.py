@@ -87,7 +87,7 @@ async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path)
         await check_promises(client, waitd, receiver, accepted)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
 async def test_kills_at_random_moments_under_load_lose_nothing(tmp_path: Path, kills: int) -> None:
     chance = random.Random(20)
     accepted: dict[str, dict[str, Any]] = {}
