@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -135,3 +136,22 @@ async def test_a_clock_that_was_set_back_while_the_daemon_was_down_delays_nothin
             await machine.rest()
             await machine.passes(TIMEOUT + 2.0)
             await run.receives(2, 1)
+
+
+async def test_a_moment_comes_by_the_clock_that_the_schedules_follow(
+    tmp_path: Path, machine: Machine
+) -> None:
+    async with engine(tmp_path) as daemon:
+        at = datetime.fromtimestamp(machine.time() + 2.0, UTC).isoformat()
+        spec = WaitSpec(kind="time", params={"at": at}, poke_interval=300.0, timeout=600.0)
+        [inserted] = await daemon.engine.store.insert([NewWait("default", spec)])
+        assert isinstance(inserted, Inserted)
+        await machine.passes(1.75)
+        machine.step("wall", -3.0)
+        await machine.passes(5.0)
+
+        async def has_ended() -> bool:
+            return (await daemon.engine.store.get(inserted.wait.id)).state is WaitState.SUCCESS
+
+        await machine.reached(has_ended)
+        assert (await daemon.engine.store.get(inserted.wait.id)).progress.pokes <= 4

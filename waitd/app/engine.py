@@ -31,6 +31,7 @@ from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
 from waitd.ports import Probe, Sink, StoredOutcome, StoredWait, StoreListener
 from waitd.probes.signal import SignalProbe
+from waitd.probes.time import TimeProbe
 from waitd.settings import Settings
 from waitd.settings.types import entry_of
 from waitd.sinks.airflow.sweep import AirflowSweep
@@ -78,7 +79,9 @@ class Engine(StoreListener):
             limits=self.kept_limits,
         )
         signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
-        self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe}
+        # A moment comes by the clock of the schedules: by another one, a due poke may be early.
+        time_probe = TimeProbe(self.clock.now)
+        self.probes: Mapping[str, Probe] = {**adapters.probes, "signal": signal_probe, "time": time_probe}
         self.long_polls = LongPolls()
         self.feed = EventFeed()
         self.wait_counts = WaitCounts(instruments)

@@ -13,8 +13,9 @@ from waitd.engine.held_wait import HeldWait
 from waitd.engine.origins import OriginQueue, Origins
 from waitd.ports import CancelPoke
 
-#: Pokes in progress are checked for timeouts when the first of them times out, and not more often
-#: than this, in seconds: a timeout is late by this much at most.
+#: Pokes in progress are checked for timeouts when the first of them times out, and then not again
+#: within this many seconds, unless a new poke times out sooner: a timeout is late by this much at
+#: most.
 TIMEOUT_CHECK_SECONDS = 0.05
 #: Meanwhile a stall is looked for this often, in seconds. Each check wakes the daemon.
 STALL_CHECK_SECONDS = 0.25
