@@ -128,6 +128,12 @@ def test_global_options_are_taken_before_and_after_the_command(
     missing = str(tmp_path / "nowhere")
     assert_fails(waitd("list", "--url", daemon, "--ca-file", missing), 2, missing)
     assert_fails(waitd("show", "x", "--api-key-file", missing, WAITD_URL=daemon), 2, missing)
+    for option in (
+        "--ca-file",
+        "--api-key-file",
+    ):  # the environment's does not replace one before the command
+        variable = {"WAITD_" + option[2:].upper().replace("-", "_"): str(tmp_path / "other")}
+        assert_fails(waitd(option, missing, "list", "--url", daemon, **variable), 2, missing)
 
 
 def test_the_body_in_the_help_of_submit_is_accepted(waitd: Run, daemon: str) -> None:

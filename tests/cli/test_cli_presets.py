@@ -29,6 +29,13 @@ def test_the_list_shows_every_kind_with_its_params_and_abilities(waitd: Run) -> 
     assert lines["bigquery.job"].rstrip().endswith("project_id, job_id, [location]")
 
 
+def test_without_a_known_width_the_list_has_100_columns(waitd: Run) -> None:
+    expected = waitd("presets").stdout
+    assert {len(line) for line in expected.splitlines()} == {100}
+    for columns in ("0", "wide"):
+        assert waitd("presets", COLUMNS=columns).stdout == expected
+
+
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_list_fits_the_terminal_with_one_line_for_each_preset(width: int) -> None:
     text = io.StringIO()

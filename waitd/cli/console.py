@@ -54,8 +54,9 @@ def stderr_console() -> "Console":
 def _safe_console(file: TextIO) -> "Console":
     from waitd.cli.display.safe_console import SafeConsole
 
-    known = file.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return SafeConsole(file=file, width=None if known else FILE_WIDTH, highlight=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() else 0  # 0: not known
+    return SafeConsole(file=file, width=None if file.isatty() else width or FILE_WIDTH, highlight=False)
 
 
 def print_line(text: str) -> None:

@@ -44,6 +44,7 @@ CaFile = Annotated[
         envvar="WAITD_CA_FILE",
         help="CA certificates (PEM file) to verify the daemon's certificate with.",
         metavar="FILE",
+        callback=or_global("ca_file"),
     ),
 ]
 ApiKeyFile = Annotated[
@@ -52,6 +53,7 @@ ApiKeyFile = Annotated[
         envvar="WAITD_API_KEY_FILE",
         help="File with the API key for the daemon. (default: the key in WAITD_API_KEY)",
         metavar="FILE",
+        callback=or_global("api_key_file"),
     ),
 ]
 Labels = Annotated[
