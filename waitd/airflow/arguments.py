@@ -181,18 +181,23 @@ def check_rendered(arguments: Mapping[str, Any], parameters_argument: str) -> No
     """Checks what the templates of arguments with several values became.
 
     Raises:
-        ValueError: it is no mapping, or `sinks` no list of them; names the arguments.
+        ValueError: it is no mapping, or `sinks` no list of them; names the arguments, but not their
+            values, which may have credentials in them.
     """
     mappings = (parameters_argument, "submit", "labels", "headers", "request_params", "request_kwargs")
     values = {name: arguments[name] for name in (*mappings, "sinks") if arguments.get(name) is not None}
     problems = [
-        f"{name}: must be a mapping when it is rendered; received {value!r}"
+        f"{name}: must be a mapping when it is rendered; received {type(value).__name__}"
         for name, value in values.items()
         if name != "sinks" and not isinstance(value, Mapping)
     ]
     sinks = values.get("sinks", ())
-    if not isinstance(sinks, list | tuple) or not all(isinstance(sink, Mapping) for sink in sinks):
-        problems.append(f"sinks: must be a list of mappings when it is rendered; received {sinks!r}")
+    if not isinstance(sinks, list | tuple):
+        problems.append(
+            f"sinks: must be a list of mappings when it is rendered; received {type(sinks).__name__}"
+        )
+    elif others := [type(sink).__name__ for sink in sinks if not isinstance(sink, Mapping)]:
+        problems.append(f"sinks: must be a list of mappings when it is rendered; it has {others[0]}")
     if problems:
         raise ValueError("\n".join(problems))
 
