@@ -7,7 +7,7 @@ Every call can be repeated safely, so failed calls are retried, for a few second
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -109,11 +109,17 @@ class WaitdClient:
         query = {"wait": f"{wait:g}"} if wait else {}
         return self._call("GET", _path(wait_id), params=query, timeout=self._timeout + wait)
 
-    def find_newest(self, labels: Mapping[str, str]) -> dict[str, Any] | None:
-        """Gets the newest wait that has these labels, or None."""
-        query = {f"label.{name}": value for name, value in labels.items()}
-        waits: list[dict[str, Any]] = self._call("GET", "/v1/waits", params={**query, "limit": 1})["waits"]
-        return waits[0] if waits else None
+    def each(self, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yields the waits that have these labels, newest first."""
+        query = {f"label.{name}": value for name, value in labels.items()} | {
+            "limit": "1"
+        }  # each may be large
+        while True:
+            page = self._call("GET", "/v1/waits", params=query)
+            yield from page["waits"]
+            if page["next_page_token"] is None:
+                return
+            query["page_token"] = page["next_page_token"]
 
     def cancel(self, wait_id: str) -> dict[str, Any]:
         """Cancels a wait and returns it. A wait that has already ended is returned unchanged."""

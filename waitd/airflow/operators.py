@@ -194,7 +194,14 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
         task = RegisteringTask.from_task_instance(context["ti"])
         hook = WaitdHook(self.waitd_conn_id or WaitdHook.default_conn_name)
         if self.callback_mode == "clear":
-            outcome = state_store.take_outcome(context, task, hook, self.register_timeout, self.log)
+            outcome = state_store.take_outcome(
+                context,
+                task,
+                hook,
+                airflow_conn_id=self._airflow_conn_id(hook),
+                register_timeout=self.register_timeout,
+                log=self.log,
+            )
             if outcome is not None:  # a clear grants new retries, so they are counted here: two tries each
                 return self._conclude(outcome, is_last=task.try_number // 2 > self.retries)
         body = self._build_wait(task, hook)
@@ -212,6 +219,9 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
         # Built now: the timeout counts from when waitd accepted the wait.
         registration = build_registration(task, body, datetime.now(UTC))
         return self._park(context, hook, registration, wait["id"])
+
+    def _airflow_conn_id(self, hook: WaitdHook) -> str:
+        return self.airflow_conn_id or hook.airflow_conn_id
 
     def _build_wait(self, task: RegisteringTask, hook: WaitdHook) -> dict[str, Any]:
         timing = {
@@ -234,7 +244,7 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
             params=params if kind is None else arguments.convert(params, kind.params),
             timing=timing,
             mode=self.callback_mode,
-            airflow_conn_id=self.airflow_conn_id or hook.airflow_conn_id,
+            airflow_conn_id=self._airflow_conn_id(hook),
             min_heartbeat_interval=conf.getfloat("workers", "min_heartbeat_interval"),
             sinks=self.sinks or (),
             labels=arguments.as_texts(self.labels or {}),

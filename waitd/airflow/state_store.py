@@ -27,9 +27,17 @@ def keep_registration(context: Any, registration: Registration) -> None:
 
 
 def take_outcome(
-    context: Any, task: RegisteringTask, hook: WaitdHook, register_timeout: float, log: Any
+    context: Any,
+    task: RegisteringTask,
+    hook: WaitdHook,
+    *,
+    airflow_conn_id: str,
+    register_timeout: float,
+    log: Any,
 ) -> TaskOutcome | None:
     """The outcome for which waitd cleared the task, if it is that of the previous try.
+
+    `airflow_conn_id` is the connection by which waitd reaches this Airflow.
 
     Raises:
         WaitdUnreachable, WaitdRefused: the outcome is in waitd, which does not tell it.
@@ -39,7 +47,7 @@ def take_outcome(
     if task.try_number == 1:
         return None
     with hook.get_conn() as client:
-        outcome = call_patiently(lambda: _find_outcome(client, task), register_timeout, log)
+        outcome = call_patiently(lambda: _find_outcome(client, task, airflow_conn_id), register_timeout, log)
     if outcome is not None:
         _acknowledge(context, outcome)
     return outcome
@@ -65,11 +73,12 @@ def _take_stored_outcome(context: Any, task: RegisteringTask, log: Any) -> TaskO
     return outcome if is_for_this_try else None
 
 
-def _find_outcome(client: WaitdClient, task: RegisteringTask) -> TaskOutcome | None:
+def _find_outcome(client: WaitdClient, task: RegisteringTask, airflow_conn_id: str) -> TaskOutcome | None:
     """The outcome of the wait of the previous try, if it was to be cleared for that."""
     before = task._replace(try_number=task.try_number - 1)
-    wait = client.find_newest(before.labels)
-    if wait is None or wait["state"] in {"waiting", "cancelled", "unreadable"} or not _clears(wait):
+    # Another Airflow may have a task of this name, too.
+    wait = next((wait for wait in client.each(before.labels) if _clears(wait, airflow_conn_id)), None)
+    if wait is None or wait["state"] in {"waiting", "cancelled"}:
         return None
     outcome = wait["outcome"]
     seconds = datetime.fromisoformat(wait["finished_at"]) - datetime.fromisoformat(wait["created_at"])
@@ -87,5 +96,6 @@ def _find_outcome(client: WaitdClient, task: RegisteringTask) -> TaskOutcome | N
     )
 
 
-def _clears(wait: Mapping[str, Any]) -> bool:
-    return any(sink["kind"] == "airflow" and sink.get("mode") == "clear" for sink in wait["sinks"])
+def _clears(wait: Mapping[str, Any], airflow_conn_id: str) -> bool:
+    sought = {"kind": "airflow", "mode": "clear", "conn_id": airflow_conn_id}
+    return any(sought.items() <= sink.items() for sink in wait["sinks"])

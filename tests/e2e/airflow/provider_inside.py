@@ -382,6 +382,47 @@ def patience() -> Any:
     return results
 
 
+def two_airflows() -> Any:
+    """The results of cleared tasks below Airflow 3.3, by connection, and the one without a wait.
+
+    waitd has waits with the same labels for two Airflows, the staging one's last.
+    """
+    hook: Any = import_module("waitd.airflow.hook")
+    store: Any = import_module("waitd.airflow.state_store")
+    from waitd.airflow.client import WaitdClient
+
+    waits = [
+        {
+            "id": conn_id, "state": "success", "created_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:01:00Z",
+            "outcome": {"state": "success", "payload": conn_id, "message": "", "reason": "success"}, "soft_fail": False, "pokes": 2,
+            "sinks": [{"kind": "webhook", "url": "https://x"}, {"kind": "airflow", "mode": "clear", "conn_id": conn_id}],
+        }
+        for conn_id in ("staging", "production")
+    ]  # fmt: skip
+
+    class ListingClient(WaitdClient):
+        def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+            query = request.get("params", {})
+            if method == "POST":
+                raise LookupError("a new wait")
+            assert query["label.try_number"] == "1"
+            first = int(query.get("page_token", 0))
+            last = first + int(query["limit"])
+            return {"waits": waits[first:last], "next_page_token": str(last) if last < len(waits) else None}
+
+    real = hook.WaitdHook.get_conn, store.HAS_STATE_STORE
+    hook.WaitdHook.get_conn, store.HAS_STATE_STORE = lambda _: ListingClient("http://x"), False
+    try:
+        results = {}
+        for conn_id in ("staging", "production", "third"):
+            sensor = _sensor("/jobs/x", callback_mode="clear", airflow_conn_id=conn_id)
+            result = TaskRun(sensor, try_number=2).call("execute")
+            results[conn_id] = result.get("returned", result.get("message"))
+        return results
+    finally:
+        hook.WaitdHook.get_conn, store.HAS_STATE_STORE = real
+
+
 def ends() -> Any:
     """How resumed tasks end and what they log; what `execution_timeout` and `submit` become."""
     from waitd.airflow.operators import WaitdOperator

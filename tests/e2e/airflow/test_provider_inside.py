@@ -58,6 +58,7 @@ def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         "parameters",
         "templates",
         "mapped",
+        "two_airflows",
         "patience",
         "ends",
     )
@@ -78,7 +79,7 @@ def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -
 def test_a_template_that_renders_to_no_mapping_is_named(facts: Any) -> None:
     for name in ("wait_params", "submit", "labels", "headers"):
         error = facts["templates"][f"text in {name}"]
-        assert error == f"{name}: must be a mapping when it is rendered; received 'run-1'"
+        assert error == f"{name}: must be a mapping when it is rendered; received str"  # not what it is
     assert facts["templates"]["text in sinks"].startswith("sinks: must be a list of mappings")
 
 
@@ -86,6 +87,11 @@ def test_an_invalid_argument_of_a_mapped_task_is_not_retried(facts: Any) -> None
     name, message, interval = facts["mapped"]
     assert (name, interval) == ("AirflowFailException", 5)
     assert "poke_interval" in message
+
+
+def test_a_cleared_task_takes_no_outcome_of_another_airflow(facts: Any) -> None:
+    results = facts["two_airflows"]
+    assert results == {"staging": "staging", "production": "production", "third": "a new wait"}
 
 
 def test_airflow_loads_the_providers_metadata(facts: Any) -> None:
