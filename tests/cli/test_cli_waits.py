@@ -116,13 +116,15 @@ def test_an_invalid_filter_is_named(cli: Run, arguments: tuple[str, ...], code: 
 
 
 def test_show_prints_poke_results_and_the_next_poke(cli: Run, submitted: Callable[..., str]) -> None:
-    wait_id = submitted("unavailable/60/show", labels={"team": "show"})
+    job = "unavailable/60/" + "x" * 120
+    wait_id = submitted(job, labels={"team": "show"})
     while not (shown := json.loads(cli("show", wait_id, "--json").stdout))["runs"]:
         pass
     assert shown["runs"][0]["verdict"] == "unreachable"
     text = cli("show", wait_id).stdout
     for word in (
         wait_id,
+        job,  # a search in a pipe finds it
         "waiting",
         "next poke",
         "deadline",

@@ -83,7 +83,7 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
     ui_color = "#e6f1f2"
     #: The argument that has the wait's parameters; "": each is an argument of its own.
     parameters_argument: ClassVar[str] = "wait_params"
-    #: Who is told that the task waits; the base class sets it.
+    #: They are called before the task parks. The base class sets them.
     notifiers: Sequence[Any]
     #: The URL of the wait, once it is registered. `WaitLink` shows it.
     wait_url = ""
@@ -277,7 +277,7 @@ class WaitdOperator(ParkingOperator, metaclass=FailAtOnce):
             self.body = render_registration(registration.model_dump(), self.wait_url)
             user = hook.airflow_user
             self.assigned_users = None if user is None else [{"id": user, "name": user}]
-            # Airflow calls them after it stores that the task parks, and waitd counts from then.
+            # Airflow would call them after it stored that the task parks. The hold-off starts then.
             for notifier in self.notifiers:
                 notifier(context)
             self.notifiers = ()

@@ -34,7 +34,14 @@ from waitd.bench.quantiles import bucket_quantile
 from waitd.bench.receiver import Receiver
 from waitd.bench.report import BenchReport, delivery_delays, detection_delays
 from waitd.bench.sampler import LATENESS, Sampler, ScrapedMetrics
-from waitd.bench.submitting import LABEL, SubmitResult, body_of, s3_connections, submit_load
+from waitd.bench.submitting import (
+    LABEL,
+    SubmitResult,
+    body_of,
+    repeat_while_limited,
+    s3_connections,
+    submit_load,
+)
 from waitd.client import Client, DaemonUnreachable, RequestRefused
 
 #: Seconds within which a child daemon must be ready; long, because the machine may be busy.
@@ -284,20 +291,30 @@ class _LoadRun:
         if self._daemon.process is not None:
             return
         client, label = self._daemon.client, {f"label.{LABEL}": self._run_id}
+        waiting = label | {"state": "waiting"}
         limit = asyncio.Semaphore(PARALLEL_CANCELS)
+
+        async def find(query: Mapping[str, str]) -> list[str]:
+            return [wait["id"] async for wait in client.each(query)]
 
         async def cancel(wait_id: str) -> None:
             async with limit:
-                with suppress(RequestRefused):  # it has ended meanwhile
-                    await client.act(wait_id, "cancel")
+                with suppress(RequestRefused):  # it has ended meanwhile, which the list shows
+                    await repeat_while_limited(lambda: client.act(wait_id, "cancel"))
 
-        with suppress(DaemonUnreachable, RequestRefused):
-            waits = [(wait["id"], wait["state"]) async for wait in client.each(label)]
-            await asyncio.gather(*(cancel(wait_id) for wait_id, state in waits if state == "waiting"))
+        try:
+            waits = await repeat_while_limited(lambda: find(label))
+            await asyncio.gather(*map(cancel, await repeat_while_limited(lambda: find(waiting))))
             until = time.monotonic() + CALLBACK_SECONDS
-            while self._receiver.lacks(wait_id for wait_id, _ in waits) and time.monotonic() < until:  # noqa: ASYNC110 - the receiver has no events
+            while self._receiver.lacks(waits) and time.monotonic() < until:  # noqa: ASYNC110 - the receiver has no events
                 await asyncio.sleep(0.1)
+            left = await repeat_while_limited(lambda: find(waiting))
+        except (DaemonUnreachable, RequestRefused) as error:
             self._display.step(
-                f"The daemon has no wait of this run in hand. It keeps the {len(waits):,} that ended "
-                f"(label {LABEL}={self._run_id}) until its retention is over, and the audit of them."
+                f"The daemon may still hold waits of this run (label {LABEL}={self._run_id}): {error}"
             )
+            return
+        self._display.step(
+            f"The daemon holds {len(left):,} waits of this run. It keeps the {len(waits) - len(left):,} that "
+            f"ended (label {LABEL}={self._run_id}) until its retention is over, and the audit of them."
+        )

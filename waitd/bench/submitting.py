@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from waitd.bench.correctness import SubmittedWait
 from waitd.bench.fleet import Fleet
@@ -13,13 +14,15 @@ from waitd.bench.profiles import Load, PlannedWait
 from waitd.bench.s3 import s3_connection
 from waitd.client import Client, RequestRefused, batch_body
 
+Answer = TypeVar("Answer")
+
 #: The label of all waits of a run; its value names the run.
 LABEL = "bench"
 CONN_ID = "bench_s3"
 #: Seconds after which a poke gives up on a target that hangs.
 REQUEST_TIMEOUT = 2.0
 BATCH = 5_000
-#: How often a batch that was answered 429 is repeated, and the seconds between two attempts.
+#: How often a request that was answered 429 is repeated, and the seconds between two attempts.
 TRIES, PAUSE = 60, 1.0
 
 
@@ -75,7 +78,7 @@ async def submit_load(client: Client, waits: Iterable[tuple[PlannedWait, Mapping
     for batch in _batches(waits):
         text = batch_body(body for _, body in batch)
         started = time.monotonic()
-        response = await _send(client, text)
+        response = await repeat_while_limited(partial(_send, client, text))
         seconds += time.monotonic() - started
         results = client.batch_answers(response)
         submitted += [
@@ -94,23 +97,29 @@ def _batches(
         yield batch
 
 
-async def _send(client: Client, batch: bytes) -> bytes:
-    """Sends a batch and returns the response; repeats it while the daemon answers 429.
-
-    An interrupted one is awaited first: the daemon stores it in any case.
-    """
+async def repeat_while_limited(request: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Sends a request and returns the answer; repeats it while the daemon answers 429."""
     for _ in range(TRIES):
-        sending = asyncio.ensure_future(client.send_batch(batch))
         try:
-            return await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            await asyncio.wait([sending])
-            raise
+            return await request()
         except RequestRefused as error:
             if error.status != 429:
                 raise
             await asyncio.sleep(PAUSE)
-    return await client.send_batch(batch)
+    return await request()
+
+
+async def _send(client: Client, batch: bytes) -> bytes:
+    """Sends a batch and returns the response.
+
+    An interrupted one is awaited first: the daemon stores it in any case.
+    """
+    sending = asyncio.ensure_future(client.send_batch(batch))
+    try:
+        return await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.gather(sending, return_exceptions=True)
+        raise
 
 
 def _raise_refusals(results: Sequence[Mapping[str, Any]]) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The width of tables in a file or a pipe, in columns, unless COLUMNS is set.
 FILE_WIDTH = 100
+#: That of details, in which no URL may be cut into lines: a search would not find it.
+UNCUT_WIDTH = 1000
 
 
 class ExitCode(IntEnum):
@@ -41,22 +43,22 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
 }
 
 
-def stdout_console() -> "Console":
-    """A console on standard output, as wide as the terminal."""
-    return _safe_console(sys.stdout)
+def stdout_console(file_width: int = FILE_WIDTH) -> "Console":
+    """A console on standard output, as wide as the terminal; `file_width` if there is none."""
+    return _safe_console(sys.stdout, file_width)
 
 
 def stderr_console() -> "Console":
     """A console on standard error, for progress and messages to a person."""
-    return _safe_console(sys.stderr)
+    return _safe_console(sys.stderr, FILE_WIDTH)
 
 
-def _safe_console(file: TextIO) -> "Console":
+def _safe_console(file: TextIO, file_width: int) -> "Console":
     from waitd.cli.display.safe_console import SafeConsole
 
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() else 0  # 0: not known
-    return SafeConsole(file=file, width=None if file.isatty() else width or FILE_WIDTH, highlight=False)
+    return SafeConsole(file=file, width=None if file.isatty() else width or file_width, highlight=False)
 
 
 def print_line(text: str) -> None:

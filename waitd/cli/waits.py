@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waitd.cli.completion import complete_id, complete_state
-from waitd.cli.console import ExitCode, describe_refusal, print_error, print_json, print_line, stdout_console
+from waitd.cli.console import (
+    UNCUT_WIDTH,
+    ExitCode,
+    describe_refusal,
+    print_error,
+    print_json,
+    print_line,
+    stdout_console,
+)
 from waitd.cli.daemon_calls import call_daemon
 from waitd.cli.options import (
     DEFAULT_URL,
@@ -100,7 +108,7 @@ def show(
         return
     from waitd.cli.display.waits import render_details
 
-    stdout_console().print(render_details(wait, pokes["runs"], why))
+    stdout_console(UNCUT_WIDTH).print(render_details(wait, pokes["runs"], why))
 
 
 def cancel(

@@ -17,7 +17,8 @@ from waitd.ports import CancelPoke
 #: within this many seconds, unless a new poke times out sooner: a timeout is late by this much at
 #: most.
 TIMEOUT_CHECK_SECONDS = 0.05
-#: Meanwhile a stall is looked for this often, in seconds. Each check wakes the daemon.
+#: Stalls are looked for this often while pokes are in progress, in seconds. Each check wakes the
+#: daemon.
 STALL_CHECK_SECONDS = 0.25
 #: A check that is later than this was stalled: the machine was suspended, or the loop was blocked.
 #: The answers that came meanwhile are not read yet, so the pokes in progress get that time back.

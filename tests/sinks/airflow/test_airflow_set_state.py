@@ -57,10 +57,11 @@ async def test_set_state_does_not_end_a_task_with_another_event_id(setup: Airflo
     assert setup.airflow.bodies_of("PATCH") == []
 
 
-async def test_set_state_does_not_overwrite_a_result(setup: AirflowSetup) -> None:
-    setup.airflow.xcoms = {"return_value": "mine"}
+@pytest.mark.parametrize("mine", ["mine", "[" * 100_000], ids=["text", "nested too deeply"])
+async def test_set_state_does_not_overwrite_a_result(setup: AirflowSetup, mine: str) -> None:
+    setup.airflow.xcoms = {"return_value": mine}
     assert isinstance(await setup.deliver("set_state"), DeliveryRejected)
-    assert setup.airflow.xcoms["return_value"] == "mine"
+    assert setup.airflow.xcoms["return_value"] == mine
     assert setup.airflow.bodies_of("PATCH") == []
 
 

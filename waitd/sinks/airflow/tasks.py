@@ -178,10 +178,10 @@ def is_stored(value: object, pushed: object) -> bool:
 
 
 def decode_xcom(value: object) -> object:
-    """The value of an XCom that is JSON text."""
+    """The value of an XCom that is JSON text. Other text, or what is nested too deeply, stays."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -76,16 +76,7 @@ class SqliteDatabase(Database):
 
     @classmethod
     async def open(cls, url: str) -> "SqliteDatabase":
-        """Opens and migrates the database; creates the file and its directory if missing.
-
-        Args:
-            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database is in
-                memory.
-
-        Raises:
-            StoreUnusable: this waitd cannot use the database; the message says why.
-            StoreUnavailable: another program holds the file, or the disk is full.
-        """
+        """See `waitd.stores.opening.open_database`."""
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; waitd needs 3.33 or newer")
         path = _path_from_url(url)
