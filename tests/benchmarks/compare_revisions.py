@@ -102,8 +102,10 @@ async def measure_restart(target: JobServer, revision: Revision) -> Sequence[flo
     store, copy = revision.checkout / "store", revision.checkout / "copy"
     if not store.exists():
         say(f"filling a store with {WAITS:,} waits by {revision.name}")
-        async with daemon_of(revision, state_dir=store) as daemon:
+        filled = revision.checkout / "filled"
+        async with daemon_of(revision, state_dir=filled) as daemon:
             await fill_store(daemon, target, RARELY)
+        filled.rename(store)  # a daemon refuses a copy beside its original
     shutil.copytree(store, copy)
     spawned_at = time.time()
     async with daemon_of(revision, state_dir=copy) as daemon:
