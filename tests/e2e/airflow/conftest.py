@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from airflow_inside import run_inside
 from airflow_runs import WaitClient
 from daemon import Daemon, Jobs, daemon, serving
 from installation import not_installable
@@ -84,3 +85,25 @@ async def waits(waitd: Daemon) -> AsyncIterator[WaitClient]:
         aiohttp.ClientSession() as client,
     ):
         yield WaitClient(waitd, client, jobs_url)
+
+
+@pytest.fixture(scope="session")
+def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """All results that need no waitd, from one process: importing Airflow takes seconds."""
+    functions = (
+        "imports",
+        "provider",
+        "signatures",
+        "parse_errors",
+        "parameters",
+        "templates",
+        "mapped",
+        "two_airflows",
+        "patience",
+        "ends",
+    )
+    variables = {
+        "AIRFLOW_CONN_WAITD_DEFAULT": "waitd://127.0.0.1:1",
+        "AIRFLOW__WAITD__OWN_KINDS": "other.job, acme.*",
+    }
+    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions, **variables)
